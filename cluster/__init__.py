@@ -1,0 +1,1 @@
+"""Where a search runs, and the command that people type."""

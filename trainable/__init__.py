@@ -1,0 +1,1 @@
+"""One trial: the training of one diffusion model with one config."""

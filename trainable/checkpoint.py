@@ -1,0 +1,91 @@
+"""The whole state of a training on disk: written atomically, read without running any code."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainable.train import TrainState
+
+FORMAT = 1
+NAME = "checkpoint.pt"
+
+
+def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> None:
+    """Write everything that the rest of the training depends on.
+
+    `last_report` goes with it, so that a report that was made but not received can be sent again.
+    """
+    content = {
+        "format": FORMAT,
+        "step": state.step,
+        "samples": state.samples,
+        "diverged_at": state.diverged_at,
+        "model": state.model.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "emas": state.emas.state_dict(),
+        "means": {"sums": state.means.sums, "count": state.means.count},
+        "rng": _rng(state),
+        "last_report": last_report,
+    }
+    write_atomically(path, content)
+
+
+def load(state: TrainState, path: Path) -> dict[str, Any] | None:
+    """Put `state` where the checkpoint at `path` was, and return the report made last before it.
+
+    Raises:
+        ValueError: the checkpoint is of a format that this version can't read.
+    """
+    content = torch.load(path, map_location=state.device, weights_only=True)
+    if content["format"] != FORMAT:
+        raise ValueError(f"{path}: checkpoint format {content['format']}, can read {FORMAT}")
+    state.step, state.diverged_at = content["step"], content["diverged_at"]
+    state.model.load_state_dict(content["model"])
+    state.optimizer.load_state_dict(content["optimizer"])
+    state.emas.load_state_dict(content["emas"])
+    state.means.sums.copy_(content["means"]["sums"])
+    state.means.count = content["means"]["count"]
+    _set_rng(state, content["rng"])
+    last_report: dict[str, Any] | None = content["last_report"]
+    return last_report
+
+
+def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
+    """The model's state with the named weights (raw, or those of an EMA) in place of its own."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    model: dict[str, torch.Tensor] = content["model"]
+    return model | content["emas"].get(weights, {})
+
+
+def write_atomically(path: Path, content: Any) -> None:
+    """torch.save to a file beside `path`, which it then replaces: a reader never sees a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}-{random.getrandbits(32):08x}")
+    try:
+        with draft.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _rng(state: TrainState) -> dict[str, torch.Tensor]:
+    """The random streams: noise and noise levels, and torch's own (dropout)."""
+    streams = {"batches": state.batches.generator.get_state(), "torch": torch.get_rng_state()}
+    if state.device.type == "cuda":
+        streams["cuda"] = torch.cuda.get_rng_state(state.device)
+    return streams
+
+
+def _set_rng(state: TrainState, streams: dict[str, torch.Tensor]) -> None:
+    state.batches.generator.set_state(streams["batches"].cpu())
+    torch.set_rng_state(streams["torch"].cpu())
+    if state.device.type == "cuda":
+        torch.cuda.set_rng_state(streams["cuda"].cpu(), state.device)

@@ -1,0 +1,97 @@
+"""TrialConfig: all that one trial is told. Imports no torch and no ray."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from trainable.data import DatasetConfig, Digits
+from trainable.lr_schedules import LrSchedule
+from trainable.models import ModelConfig, UNet
+from trainable.optimizers import OptimizerConfig
+from trainable.shelf import Frozen, ImportString
+
+VALIDATION_SHARE = 0.04  # of the training time; a step costs about three forward passes
+MAX_VALIDATION_EXAMPLES = 4096
+
+EmaName = Annotated[str, StringConstraints(pattern=r"^(power-)?0?\.\d+$")]
+
+
+class Steps(Frozen):
+    """A length in steps, where a plain number would be a fraction of the budget."""
+
+    steps: int = Field(ge=0)
+
+
+Warmup = Annotated[float, Field(ge=0, le=1)] | Steps
+
+
+class Diffusion(Frozen):
+    """The noise process: what the network predicts, and how noise levels are spread."""
+
+    prediction: Literal["eps", "v", "x0", "edm", "flow"] = "eps"
+    noise_schedule: Literal["cosine", "linear"] = "cosine"  # of eps, v and x0
+
+
+class TrialSettings(Frozen):
+    """What all trials of a search share: the section `trial:` of a spec."""
+
+    dataset: DatasetConfig = Digits()
+    model: ModelConfig = UNet()
+    diffusion: Diffusion = Diffusion()
+    batch_size: int = Field(64, ge=1)
+    steps: int = Field(1000, ge=1)  # the full budget of one trial
+    report_every: int = Field(50, ge=1)  # steps between validations
+    seed: int = Field(0, ge=0, lt=2**31)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    ema: tuple[EmaName, ...] = Field(("power-0.75", "power-0.67", "0.999"), strict=False)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    init: str | None = None  # safetensors weights to start from
+    freeze: tuple[str, ...] = Field((), strict=False)  # patterns of weights that stay as they are
+    loss: ImportString | None = None  # a process of the user's own
+    validation_examples: int | None = Field(None, ge=4)  # null: what costs 4 % of the training
+
+    @property
+    def samples(self) -> int:
+        """The full budget in samples seen."""
+        return self.steps * self.batch_size
+
+    def resolve(self, **chosen: Any) -> TrialConfig:
+        """The config of one trial, from these settings and what was chosen for it.
+
+        A chosen batch size keeps the budget in samples: steps and report_every follow it. The
+        validation examples do not depend on it, so that all trials are compared on the same ones.
+        """
+        batch_size = chosen.get("batch_size", self.batch_size)
+        shared = self.model_dump() | {
+            "batch_size": batch_size,
+            "steps": math.ceil(self.samples / batch_size),
+            "report_every": math.ceil(self.report_every * self.batch_size / batch_size),
+            "validation_examples": self.validation_examples or self._affordable_examples(),
+        }
+        return TrialConfig.model_validate(shared | chosen)
+
+    def _affordable_examples(self) -> int:
+        """Validation examples whose forward passes cost VALIDATION_SHARE of the training."""
+        forward_passes = VALIDATION_SHARE * 3 * self.report_every * self.batch_size
+        examples = int(forward_passes / (1 + len(self.ema)))  # the raw weights, and each EMA
+        return max(4, min(examples, MAX_VALIDATION_EXAMPLES) // 4 * 4)  # whole quartiles
+
+
+class TrialConfig(TrialSettings):
+    """One trial: the shared settings, and the values that the search chose for it."""
+
+    optimizer: OptimizerConfig
+    warmup: Warmup = 0.0  # a fraction of the budget, or {steps: n}
+    lr_schedule: LrSchedule = "constant"
+    clip_norm: float | None = Field(None, gt=0)  # largest norm of the gradient; null: no clipping
+    threads: int | None = Field(None, ge=1)  # of the CPU; part of what makes a number repeatable
+
+    @property
+    def warmup_steps(self) -> int:
+        if isinstance(self.warmup, Steps):
+            return self.warmup.steps
+        return round(self.warmup * self.steps)
+

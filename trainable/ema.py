@@ -1,0 +1,49 @@
+"""Exponential moving averages of the weights, several tracked together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+EMA_NAME = re.compile(r"^(?:power-)?(0?\.\d+)$")
+MAX_DECAY = 0.9999
+
+
+def ema_decay(name: str, step: int) -> float:
+    """The decay after `step` updates: a constant such as "0.999", or a power rule.
+
+    "power-0.75" is 1 - (1 + step)^-0.75, at most 0.9999: the average reaches back a roughly
+    constant share of the training so far (k-diffusion's and diffusers' `inv_gamma=1`).
+    """
+    match = EMA_NAME.match(name)
+    assert match, name
+    value = float(match[1])
+    return min(1 - (1 + step) ** -value, MAX_DECAY) if name.startswith("power-") else value
+
+
+class Emas:
+    """Averages of a model's trainable weights, one dictionary of tensors for each name."""
+
+    def __init__(self, names: Iterable[str], model: nn.Module) -> None:
+        self._weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.averages = {
+            name: {n: p.detach().clone() for n, p in self._weights.items()} for name in names
+        }
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move every average toward the weights as they are after `step` steps."""
+        weights = list(self._weights.values())
+        for name, average in self.averages.items():
+            torch._foreach_lerp_(list(average.values()), weights, 1 - ema_decay(name, step))
+
+    def state_dict(self) -> dict[str, dict[str, torch.Tensor]]:
+        return self.averages
+
+    def load_state_dict(self, state: dict[str, dict[str, torch.Tensor]]) -> None:
+        for name, average in self.averages.items():
+            for key, tensor in average.items():
+                tensor.copy_(state[name][key])

@@ -1,0 +1,139 @@
+"""What a trial measures about itself: validation loss, running means, divergence, memory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trainable.datasets import Part
+from trainable.diffusion import Network, Process, loss
+
+QUARTILES = 4
+VALIDATION_SEED = 20_110  # the same noise for every trial and every seed
+# what a report holds, in the order of a trial's record
+REPORT_METRICS = (
+    "train_loss",
+    "grad_norm",
+    "lr",
+    "val_loss",
+    *(f"val_loss_q{q}" for q in range(1, QUARTILES + 1)),
+    "samples",
+    "steps_per_second",
+)
+END_METRICS = ("optimizer_bytes", "peak_memory_bytes")  # kept once, when the trial ends
+
+
+class Validation:
+    """Held-out examples with fixed noise at stratified noise levels, a quarter in each quartile.
+
+    With more places than examples, examples come again with other noise and levels.
+    """
+
+    def __init__(
+        self, process: Process, part: Part, places: int, batch_size: int, device: torch.device
+    ) -> None:
+        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        index = torch.arange(places) % len(part.x)
+        strata = torch.arange(places) / places + torch.rand(places, generator=generator) / places
+        noise = torch.randn(places, *part.x.shape[1:], generator=generator)
+        order = torch.randperm(places, generator=generator)  # level and example are unrelated
+        self.x0 = torch.tensor(part.x)[index][order].to(device)
+        self.labels = None if part.labels is None else torch.tensor(part.labels)[index][order]
+        self.u, self.noise = strata.to(device), noise.to(device)
+        self.process, self.batch_size, self.device = process, batch_size, device
+
+    @torch.no_grad()
+    def losses(self, network: Network) -> list[float]:
+        """The mean loss, and that of each quartile from the lowest noise levels to the highest."""
+        parts = []
+        for start in range(0, len(self.u), self.batch_size):
+            cut = slice(start, start + self.batch_size)
+            labels = None if self.labels is None else self.labels[cut].to(self.device)
+            parts.append(
+                loss(self.process, network, self.x0[cut], self.noise[cut], self.u[cut], labels)
+            )
+        by_quartile = torch.cat(parts).double().view(QUARTILES, -1).mean(1)
+        return [by_quartile.mean().item(), *by_quartile.tolist()]
+
+
+class RunningMeans:
+    """Means since the last report, summed on the device so that no step waits for them."""
+
+    def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
+        self.names = names
+        self.sums = torch.zeros(len(names), dtype=torch.float64, device=device)
+        self.count = 0
+
+    def add(self, *values: Tensor) -> None:
+        self.sums += torch.stack([value.detach().double() for value in values])
+        self.count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means, after which they start anew."""
+        means = (self.sums / max(self.count, 1)).tolist()
+        self.sums.zero_()
+        self.count = 0
+        return dict(zip(self.names, means, strict=True))
+
+
+class DivergenceWatch:
+    """Tells whether a step met a gradient that is not finite, without making the GPU wait.
+
+    On CUDA the answer is copied beside the computation and read one step late.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.late = device.type == "cuda"
+        self._pending: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def diverged(self, grad_norm: Tensor) -> bool:
+        """Whether this step's gradient norm (on CUDA: the step's before it) is not finite."""
+        if not self.late:
+            return not math.isfinite(grad_norm.item())
+        answer = self.flush()
+        copy = torch.empty((), pin_memory=True)
+        copy.copy_(grad_norm.detach(), non_blocking=True)
+        event = torch.cuda.Event()
+        event.record()
+        self._pending = copy, event
+        return answer
+
+    def flush(self) -> bool:
+        """Wait for the answer that is still on its way, if there is one."""
+        if self._pending is None:
+            return False
+        copy, event = self._pending
+        self._pending = None
+        event.synchronize()
+        return not math.isfinite(copy.item())
+
+
+class PeakMemory:
+    """The most memory used since this was made.
+
+    On CUDA the bytes of tensors on the device; elsewhere the resident set of the process.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        try:  # Linux resets the high-water mark on request; elsewhere it is the process's own
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            pass
+
+    def bytes(self) -> int:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        status = Path("/proc/self/status")
+        if status.exists():
+            peak = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+            return int(peak.split()[1]) * 1024
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

@@ -1,0 +1,113 @@
+"""DiffusionTrial: a training as Ray Tune runs it. The only file here that knows Ray."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from trainable import checkpoint
+from trainable.config import TrialConfig
+from trainable.datasets import Data
+from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.train import (
+    TrainState,
+    free_memory,
+    next_report,
+    report,
+    sample,
+    train_until,
+)
+
+SAVE_SHARE = 0.02  # checkpoints take at most this share of the time, but for those at rungs
+
+
+class DiffusionTrial(tune.Trainable):
+    """Trains up to the next report in each `step`.
+
+    Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes}.
+    A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
+    error of the user's code is a result, so that only a lost process is retried by Ray.
+    A trial whose folder has a checkpoint goes on from it, and reports its last report again.
+    """
+
+    def setup(self, config: dict[str, Any], data: Data | None = None) -> None:
+        assert data is not None
+        self.data = data
+        self.begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take on another trial in the same process, with the memory of the first given back."""
+        self.begin(new_config)
+        return True
+
+    def begin(self, config: dict[str, Any]) -> None:
+        self.state: TrainState | None = None
+        self.failure: dict[str, str] | None = None
+        self.repeat: dict[str, Any] | None = None
+        free_memory()
+        try:
+            self.folder = Path(config["folder"])
+            self.rungs: list[int] = config["rungs"]
+            self.state = TrainState(TrialConfig.model_validate(config["trial"]), self.data)
+            if (path := self.folder / checkpoint.NAME).exists():
+                self.repeat = checkpoint.load(self.state, path)
+        except Exception as error:
+            self.fail(error)
+        self.saved_at, self.save_seconds = time.monotonic(), 0.0
+
+    def step(self) -> dict[str, Any]:
+        if self.repeat is not None:
+            metrics, self.repeat = self.repeat, None
+            return self.result(metrics)
+        try:
+            if self.state is not None:
+                return self.result(self.train())
+        except Exception as error:
+            self.fail(error)
+        assert self.failure is not None
+        return {"failure": self.failure["kind"], "why": self.failure["why"]}
+
+    def train(self) -> dict[str, Any]:
+        """Train up to the next report, and save if it is time."""
+        state = self.state
+        assert state is not None
+        target, at_rung = next_report(state.config, self.rungs, state.samples)
+        train_until(state, target)
+        metrics = report(state) | {"diverged_at": state.diverged_at}
+        finished = state.samples >= state.config.samples
+        if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
+            self.save(metrics)
+        if finished and is_image(self.data.shape):
+            write_grid(
+                sample(state, metrics["weights"], GRID_IMAGES), self.folder / "samples.png"
+            )
+        return metrics
+
+    def result(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        assert self.state is not None
+        return {"report": metrics, "finished": metrics["samples"] >= self.state.config.samples}
+
+    def save_is_due(self) -> bool:
+        return (time.monotonic() - self.saved_at) * SAVE_SHARE >= self.save_seconds
+
+    def save(self, metrics: dict[str, Any]) -> None:
+        assert self.state is not None
+        began = time.monotonic()
+        checkpoint.save(self.state, self.folder / checkpoint.NAME, metrics)
+        self.saved_at = time.monotonic()
+        self.save_seconds = self.saved_at - began
+
+    def fail(self, error: Exception) -> None:
+        """Keep what went wrong as this trial's result, and let go of its memory."""
+        memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        last_frames = "".join(traceback.format_exception(error)[-6:])
+        self.failure = {"kind": "memory" if memory else "code", "why": last_frames}
+        self.state = None
+
+    def cleanup(self) -> None:
+        self.state = None
