@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from trainable.data import DatasetConfig, Digits
 from trainable.lr_schedules import LrSchedule
 from trainable.models import ModelConfig, UNet
 from trainable.optimizers import OptimizerConfig
-from trainable.shelf import Frozen, ImportString
+from trainable.shelf import Frozen, ImportString, Listed
 
 VALIDATION_SHARE = 0.04  # of the training time; a step costs about three forward passes
 MAX_VALIDATION_EXAMPLES = 4096
@@ -25,7 +25,10 @@ class Steps(Frozen):
     steps: int = Field(ge=0)
 
 
-Warmup = Annotated[float, Field(ge=0, le=1)] | Steps
+Warmup = Annotated[
+    Annotated[float, Field(ge=0, le=1), Tag("fraction")] | Annotated[Steps, Tag("steps")],
+    Discriminator(lambda given: "steps" if isinstance(given, dict | Steps) else "fraction"),
+]
 
 
 class Diffusion(Frozen):
@@ -46,10 +49,10 @@ class TrialSettings(Frozen):
     report_every: int = Field(50, ge=1)  # steps between validations
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
-    ema: tuple[EmaName, ...] = Field(("power-0.75", "power-0.67", "0.999"), strict=False)
+    ema: Listed[EmaName] = ("power-0.75", "power-0.67", "0.999")  # tracked together
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     init: str | None = None  # safetensors weights to start from
-    freeze: tuple[str, ...] = Field((), strict=False)  # patterns of weights that stay as they are
+    freeze: Listed[str] = ()  # patterns of weights that stay as they are
     loss: ImportString | None = None  # a process of the user's own
     validation_examples: int | None = Field(None, ge=4)  # null: what costs 4 % of the training
 

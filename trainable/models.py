@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from trainable.shelf import OWN, Entry, Own, tag
+from trainable.shelf import OWN, Entry, Listed, Own, tag
 
 
 class UNet(Entry):
@@ -15,9 +15,8 @@ class UNet(Entry):
     target: ClassVar[str] = "trainable.unet:UNet"
     type: Literal["unet"] = "unet"
     channels: int = Field(32, ge=8, multiple_of=8)  # of the first level
-    multipliers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
-        (1, 2), min_length=1, strict=False
-    )  # channels of each level in units of `channels`; each level halves the resolution
+    # channels of each level in units of `channels`; each level halves the resolution
+    multipliers: Annotated[Listed[Annotated[int, Field(ge=1)]], Field(min_length=1)] = (1, 2)
     blocks: int = Field(1, ge=1)  # residual blocks per level
     attention: bool = True
     dropout: float = Field(0.0, ge=0, lt=1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 # "package.module:attribute", the way to name code of one's own
 ImportString = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], Field(strict=False)]  # a list in YAML, immutable here
 OWN = "own code"  # the tag of an entry that is not on the shelf but names its code
 
 

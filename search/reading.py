@@ -1,0 +1,258 @@
+"""YAML as people write it: numbers as in YAML 1.2, ${VAR}, positions, and errors in plain words."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from search.errors import BadInput
+
+MAX_BYTES = 1 << 20  # a spec is a page; more is a mistake
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+Position = tuple[int, int]  # line and column, from 1
+KeyPath = tuple[str | int, ...]
+
+
+class Document:
+    """Plain data read from YAML, and where each key stood."""
+
+    def __init__(self, name: str, data: Any, positions: dict[KeyPath, Position]) -> None:
+        self.name, self.data, self.positions = name, data, positions
+
+    def override(self, assignment: str) -> None:
+        """Apply `a.b=value`, the value read as YAML.
+
+        Raises:
+            BadInput: it is no assignment, or leads through something that is no mapping.
+        """
+        path, equals, text = assignment.partition("=")
+        if not equals or not all(path.split(".")):
+            raise BadInput(f"--set {assignment}: expected KEY=VALUE, as in trial.steps=500")
+        where = self.data
+        *parents, last = path.split(".")
+        for key in parents:
+            if where.get(key) is None:
+                where[key] = {}
+            where = where[key]
+            if not isinstance(where, dict):
+                raise BadInput(f"--set {assignment}: '{key}' holds {shown(where)}, not a mapping")
+        where[last] = parse(text, f"--set {assignment}").data
+
+    def locate(self, path: KeyPath) -> str:
+        """`file:line:column` of the deepest part of the path that stands in the file."""
+        for end in range(len(path), 0, -1):
+            if position := self.positions.get(path[:end]):
+                return f"{self.name}:{position[0]}:{position[1]}"
+        return self.name
+
+    def explain(self, error: ValidationError, model: type[BaseModel]) -> BadInput:
+        """All faults that pydantic found, one line each, in the words of the spec."""
+        faults = [self._explain_one(detail, model) for detail in error.errors()]
+        return BadInput(*dict.fromkeys(faults))
+
+    def _explain_one(self, detail: ErrorDetails, model: type[BaseModel]) -> str:
+        path = self._path(detail)
+        message = _message(detail, model)
+        return f"{self.locate(path)} {'.'.join(map(str, path))}: {message}".replace(" : ", ": ")
+
+    def _path(self, detail: ErrorDetails) -> KeyPath:
+        """pydantic's location without the names of union branches, which no file holds."""
+        path: list[str | int] = []
+        where = self.data
+        for key in detail["loc"]:
+            if isinstance(where, dict) and key in where:
+                where = where[key]
+            elif isinstance(where, list) and isinstance(key, int) and key < len(where):
+                where = where[key]
+            elif detail["type"] != "missing" or key != detail["loc"][-1]:
+                continue
+            path.append(key)
+        return tuple(path)
+
+
+def read(path: Path) -> Document:
+    """Read a YAML file that holds a mapping.
+
+    Raises:
+        BadInput: it can't be read, is no YAML, repeats a key, or holds no mapping.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise BadInput(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no spec is")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8"
+        raise BadInput(f"{path}: {reason}") from error
+    document = parse(text, str(path))
+    if not isinstance(document.data, dict):
+        raise BadInput(f"{path}: line 1: expected a mapping, got {shown(document.data)}")
+    return document
+
+
+def parse(text: str, name: str) -> Document:
+    """Parse YAML 1.2, with ${VAR} taken from the environment.
+
+    Raises:
+        BadInput: it is no YAML, repeats a key, or names a variable that is not set.
+    """
+    yaml = YAML(typ="rt", pure=True)
+    try:
+        loaded = yaml.load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = (error.problem or "not readable").partition(", original value")[0]
+        first = ""
+        if "duplicate key" in problem and (key := re.search(r'key "([^"]+)"', problem)):
+            problem = f"the key '{key[1]}' is here twice"
+            first = _first_use(text, key[1], line)
+        raise BadInput(f"{name}: line {line}: {problem}{first}") from error
+    except YAMLError as error:
+        raise BadInput(f"{name}: not readable as YAML: {str(error).splitlines()[0]}") from error
+    positions: dict[KeyPath, Position] = {}
+    return Document(name, _plain(loaded, (), positions, name), positions)
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """`, did you mean 'x'?` where a choice is near; else the choices."""
+    choices = list(choices)
+    if close := difflib.get_close_matches(name, choices, n=1, cutoff=0.6):
+        return f", did you mean '{close[0]}'?"
+    return f" (one of {', '.join(choices)})" if choices else ""
+
+
+def shown(value: Any) -> str:
+    """A value as it would stand in YAML, short."""
+    words = {None: "null", True: "true", False: "false"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    if isinstance(value, dict | list):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _plain(node: Any, path: KeyPath, positions: dict[KeyPath, Position], name: str) -> Any:
+    """ruamel's nodes as plain Python, with the position of each key noted."""
+    if isinstance(node, CommentedMap):
+        plain: dict[str, Any] = {}
+        for key, value in node.items():
+            inner = (*path, str(key))
+            line, column = node.lc.key(key) if key in (node.lc.data or {}) else (0, 0)
+            positions[inner] = line + 1, column + 1
+            plain[str(key)] = _plain(value, inner, positions, name)
+        return plain
+    if isinstance(node, CommentedSeq):
+        for index in range(len(node)):
+            line, column = node.lc.item(index)
+            positions[(*path, index)] = line + 1, column + 1
+        return [_plain(v, (*path, i), positions, name) for i, v in enumerate(node)]
+    if isinstance(node, str):
+        return _fill(str(node), name, path)
+    for kind in (bool, int, float):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _fill(text: str, name: str, path: KeyPath) -> Any:
+    """Replace ${VAR}; a value that is one variable alone is read as YAML, so it may be a number."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            where = ".".join(map(str, path))
+            raise BadInput(f"{name}: {where}: the environment variable {match[1]} is not set")
+        return os.environ[match[1]]
+
+    filled = VARIABLE.sub(value, text)
+    if VARIABLE.fullmatch(text):
+        parsed = YAML(typ="safe", pure=True).load(filled)
+        return parsed if isinstance(parsed, bool | int | float) else filled
+    return filled
+
+
+def _first_use(text: str, key: str, line: int) -> str:
+    before = text.splitlines()[: line - 1]
+    pattern = re.compile(rf"^\s*(?:- )?['\"]?{re.escape(key)}['\"]?\s*:")
+    uses = [number for number, content in enumerate(before, start=1) if pattern.match(content)]
+    return f", first in line {uses[-1]}" if uses else ""
+
+
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a text",
+    "bool": "true or false",
+    "dict": "a mapping",
+    "model": "a mapping",
+    "model_attributes": "a mapping",
+    "tuple": "a list",
+    "list": "a list",
+}
+BOUNDS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+    "multiple_of": ("a multiple of", "multiple_of"),
+}
+
+
+def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
+    key = str(detail["loc"][-1]) if detail["loc"] else ""
+    if kind == "extra_forbidden":
+        return "unknown key" + nearest(key, _fields_at(model, detail["loc"][:-1]))
+    if kind == "missing":
+        return "missing"
+    if kind == "union_tag_invalid":
+        choices = re.findall(r"'([^']+)'", context["expected_tags"])
+        choices = ["package.module:attribute" if c == "own code" else c for c in choices]
+        return f"unknown type {shown(context['tag'])}" + nearest(str(context["tag"]), choices)
+    if kind == "union_tag_not_found":
+        return f"expected a mapping with a 'type', got {shown(given)}"
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']+)'", context["expected"])
+        return f"{shown(given)} is not a choice" + nearest(str(given), choices)
+    if kind in BOUNDS:
+        words, bound = BOUNDS[kind]
+        return f"must be {words} {context[bound]}, got {shown(given)}"
+    if kind == "string_pattern_mismatch":
+        return f"{shown(given)} does not match {context['pattern']}"
+    if kind.endswith("_type") and kind.removesuffix("_type") in KINDS:
+        return f"expected {KINDS[kind.removesuffix('_type')]}, got {shown(given)}"
+    if kind == "finite_number":
+        return f"must be finite, got {shown(given)}"
+    return detail["msg"].removeprefix("Value error, ")
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """The keys that the model at this location has."""
+    models: list[type[BaseModel]] = [model]
+    for key in location:
+        fields = [m.model_fields[str(key)].annotation for m in models if key in m.model_fields]
+        if fields:
+            models = [inner for kind in fields for inner in _models_in(kind)]
+        else:  # a list's index, a mapping's key, or the tag of a union's branch
+            models = [m for m in models if _tag_of(m) == key] or models
+    return [name for m in models for name in m.model_fields]
+
+
+def _models_in(kind: Any) -> list[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for part in get_args(kind) for model in _models_in(part)]
+
+
+def _tag_of(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("type")
+    return field.default if field and isinstance(field.default, str) else None

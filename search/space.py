@@ -1,0 +1,261 @@
+"""The conditional space: what each optimizer searches, the published defaults, and proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic_core import PydanticCustomError
+
+from trainable.shelf import Frozen, Listed
+
+if TYPE_CHECKING:
+    from optuna import Trial as OptunaTrial
+
+Value = float | int | str | bool | None
+WHOLE_NUMBERS = frozenset({"batch_size", "warmup.steps"})
+
+
+class Range(Frozen):
+    """A stretch of numbers, uniform unless said otherwise."""
+
+    low: float
+    high: float
+    log: bool = False  # uniform in the logarithm
+    log_from_one: bool = False  # uniform in the logarithm of 1 - value: momentum, betas
+    step: float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be less than high, got low {self.low}, high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"a log range needs low above 0, got {self.low}")
+        if self.log_from_one and not 0 <= self.low < self.high < 1:
+            raise ValueError(
+                f"a log_from_one range lies in [0, 1), got low {self.low}, high {self.high}"
+            )
+        if sum([self.log, self.log_from_one, self.step is not None]) > 1:
+            raise ValueError("only one of log, log_from_one and step can be set")
+        return self
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        return self.low, self.high
+
+
+class Choices(Frozen):
+    """A list of values, one of which is taken."""
+
+    values: Listed[Value]
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        return self.values
+
+
+class Fixed(Frozen):
+    """A value that all trials share."""
+
+    value: Value
+
+    @property
+    def ends(self) -> tuple[Value, ...]:
+        return (self.value,)
+
+
+def _dimension(given: Any) -> Any:
+    """YAML's shorthand: a mapping is a range, a list its choices, anything else is fixed."""
+    if isinstance(given, dict) and not given.keys() & {"value", "values"}:
+        return Range.model_validate(given)
+    if isinstance(given, list | tuple):
+        if not given:
+            raise PydanticCustomError("empty_choices", "a list of choices needs at least one")
+        return Choices(values=tuple(given))
+    return given if isinstance(given, Range | Choices | Fixed | dict) else Fixed(value=given)
+
+
+Dimension = Annotated[Range | Choices | Fixed, BeforeValidator(_dimension)]
+Knobs = dict[str, Dimension]
+
+_log = {"log": True}
+_BETAS: dict[str, Any] = {
+    "beta1": {"low": 0.7, "high": 0.98, "log_from_one": True},
+    "beta2": [0.95, 0.99, 0.999],
+}
+# The ranges that a bare name takes. Learning rates span the published and the measured optima of
+# small and large diffusion models; momentum and betas follow AlgoPerf (Dahl et al. 2023).
+DEFAULT_KNOBS: dict[str, dict[str, Any]] = {
+    "adam": {"lr": {"low": 1e-5, "high": 1e-2, **_log}, **_BETAS},
+    "adamw": {
+        "lr": {"low": 1e-5, "high": 1e-2, **_log},
+        **_BETAS,
+        "weight_decay": {"low": 1e-6, "high": 1e-1, **_log},
+    },
+    "sgd": {
+        "lr": {"low": 1e-3, "high": 1.0, **_log},
+        "momentum": {"low": 0.7, "high": 0.995, "log_from_one": True},
+        "nesterov": [True, False],
+    },
+    "rmsprop": {
+        "lr": {"low": 1e-5, "high": 3e-3, **_log},
+        "alpha": [0.9, 0.99, 0.999],
+        "momentum": [0.0, 0.9],
+        "eps": [1e-8, 1e-6],
+    },
+}
+# What people train with today; tried before anything is searched. The first is the "before".
+PUBLISHED: dict[str, dict[str, Any]] = {
+    # diffusers, train_unconditional.py
+    "adamw": {
+        "optimizer": {"lr": 1e-4, "beta1": 0.95, "beta2": 0.999, "weight_decay": 1e-6},
+        "warmup": 0.05,
+        "lr_schedule": "cosine",
+        "clip_norm": 1.0,
+    },
+    # Ho et al. 2020 and the scripts that follow it: constant from the start, no clipping
+    "adam": {"optimizer": {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999}},
+    # the textbook setting; clipped, since SGD diverges here without it
+    "sgd": {"optimizer": {"lr": 0.1, "momentum": 0.9, "nesterov": False}, "clip_norm": 1.0},
+    # torch's default alpha; lr as for Adam variants of this size
+    "rmsprop": {
+        "optimizer": {"lr": 1e-3, "alpha": 0.99, "momentum": 0.0, "eps": 1e-8},
+        "clip_norm": 1.0,
+    },
+}
+
+
+class WarmupSteps(Frozen):
+    """A warmup counted in steps instead of a fraction of the budget."""
+
+    steps: Dimension
+
+
+def _warmup(given: Any) -> Any:
+    if isinstance(given, dict) and "steps" in given:
+        return WarmupSteps.model_validate(given)
+    return given if isinstance(given, WarmupSteps) else _dimension(given)
+
+
+def _optimizers(given: Any) -> Any:
+    """One name, a list of names, or a mapping; defaults fill in what is not given."""
+    if isinstance(given, str):
+        given = [given]
+    if isinstance(given, list):
+        given = {name: {} for name in given}
+    if not isinstance(given, dict):
+        return given
+    filled: dict[str, Any] = {}
+    for name, knobs in given.items():
+        knobs = {} if knobs is None else knobs
+        if isinstance(knobs, dict):
+            knobs = DEFAULT_KNOBS.get(name, {}) | knobs
+        filled[name] = knobs
+    return filled
+
+
+def _defaults() -> dict[str, Knobs]:
+    return TypeAdapter(dict[str, Knobs]).validate_python(DEFAULT_KNOBS)
+
+
+class Space(Frozen):
+    """What differs between trials: an optimizer with its own knobs, and what all share."""
+
+    optimizer: Annotated[dict[str, Knobs], BeforeValidator(_optimizers)] = Field(
+        default_factory=_defaults, min_length=1
+    )
+    warmup: Annotated[Range | Choices | Fixed | WarmupSteps, BeforeValidator(_warmup)] = Range(
+        low=0.0, high=0.05
+    )
+    lr_schedule: Dimension = Choices(values=("constant", "linear", "cosine", "wsd"))
+    clip_norm: Dimension = Choices(values=(None, 0.1, 1.0, 5.0))
+    batch_size: Dimension | None = None  # null: that of the trial settings
+
+    def dimensions(self, optimizer: str) -> Iterator[tuple[str, Range | Choices | Fixed]]:
+        """The names and dimensions of a trial with this optimizer; its own come first."""
+        for knob, dimension in self.optimizer[optimizer].items():
+            yield f"{optimizer}.{knob}", dimension
+        yield from self.shared()
+
+    def shared(self) -> Iterator[tuple[str, Range | Choices | Fixed]]:
+        """What every trial has, whatever its optimizer."""
+        if isinstance(self.warmup, WarmupSteps):
+            yield "warmup.steps", self.warmup.steps
+        else:
+            yield "warmup", self.warmup
+        yield "lr_schedule", self.lr_schedule
+        yield "clip_norm", self.clip_norm
+        if self.batch_size is not None:
+            yield "batch_size", self.batch_size
+
+    def largest_warmup(self, steps: int) -> int:
+        """The longest warmup that a trial of `steps` can have, in steps."""
+        in_steps = isinstance(self.warmup, WarmupSteps)
+        dimension = self.warmup.steps if isinstance(self.warmup, WarmupSteps) else self.warmup
+        longest = max(end for end in dimension.ends if isinstance(end, int | float))
+        return int(longest if in_steps else round(longest * steps))
+
+    def propose(self, trial: OptunaTrial, names: list[str]) -> dict[str, Any]:
+        """Let Optuna fill in a trial over the optimizers `names`: what was chosen, by dimension."""
+        if len(names) > 1:
+            optimizer = trial.suggest_categorical("optimizer", names)
+        else:
+            optimizer = names[0]
+        chosen: dict[str, Any] = {"optimizer": optimizer}
+        for name, dimension in self.dimensions(optimizer):
+            chosen[name] = suggest(trial, name, dimension)
+        return chosen
+
+    def encode(self, chosen: Mapping[str, Any], names: list[str]) -> dict[str, Any] | None:
+        """The Optuna parameters of what was chosen; None if the space does not contain it."""
+        optimizer = chosen["optimizer"]
+        params: dict[str, Any] = {"optimizer": optimizer} if len(names) > 1 else {}
+        for name, dimension in self.dimensions(optimizer):
+            value = chosen[name]
+            if isinstance(dimension, Fixed):
+                if value != dimension.value:
+                    return None
+                continue
+            if not contains(dimension, value):
+                return None
+            from_one = isinstance(dimension, Range) and dimension.log_from_one
+            params[name] = 1 - value if from_one else value
+        return params
+
+
+def settings(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen by dimension, as the keys of a TrialConfig."""
+    optimizer = chosen["optimizer"]
+    keys: dict[str, Any] = {"optimizer": {"type": optimizer}}
+    for name, value in chosen.items():
+        section, _, knob = name.rpartition(".")
+        if name == "warmup.steps":
+            keys["warmup"] = {"steps": value}
+        elif section:
+            keys["optimizer"][knob] = value
+        elif name != "optimizer":
+            keys[name] = value
+    return keys
+
+
+def suggest(trial: OptunaTrial, name: str, dimension: Range | Choices | Fixed) -> Value:
+    """Ask Optuna for a value of this dimension."""
+    if isinstance(dimension, Fixed):
+        return dimension.value
+    if isinstance(dimension, Choices):
+        chosen: Value = trial.suggest_categorical(name, dimension.values)
+        return chosen
+    low, high, log = dimension.low, dimension.high, dimension.log
+    if name in WHOLE_NUMBERS:
+        return trial.suggest_int(name, int(low), int(high), log=log, step=int(dimension.step or 1))
+    if dimension.log_from_one:
+        return 1 - trial.suggest_float(name, 1 - high, 1 - low, log=True)
+    return trial.suggest_float(name, low, high, log=log, step=dimension.step)
+
+
+def contains(dimension: Range | Choices, value: Value) -> bool:
+    """Whether a value lies in the dimension."""
+    if isinstance(dimension, Choices):
+        return any(value == choice and type(value) is type(choice) for choice in dimension.values)
+    return isinstance(value, int | float) and dimension.low <= value <= dimension.high
