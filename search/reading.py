@@ -1,4 +1,4 @@
-"""YAML as people write it: numbers as in YAML 1.2, ${VAR}, positions, and errors in plain words."""
+"""YAML as people write it: YAML 1.2, ${VAR}, positions, and errors in plain words."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class Document:
         path: list[str | int] = []
         where = self.data
         for key in detail["loc"]:
-            if isinstance(where, dict) and key in where:
-                where = where[key]
-            elif isinstance(where, list) and isinstance(key, int) and key < len(where):
+            inside = isinstance(where, dict) and key in where
+            inside |= isinstance(where, list) and isinstance(key, int) and key < len(where)
+            if inside:
                 where = where[key]
             elif detail["type"] != "missing" or key != detail["loc"][-1]:
                 continue
@@ -165,7 +165,7 @@ def _plain(node: Any, path: KeyPath, positions: dict[KeyPath, Position], name: s
 
 
 def _fill(text: str, name: str, path: KeyPath) -> Any:
-    """Replace ${VAR}; a value that is one variable alone is read as YAML, so it may be a number."""
+    """Replace ${VAR}; a value that is one variable alone may be a number."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:

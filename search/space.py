@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
+from trainable.config import Steps, TrialConfig, TrialSettings
 from trainable.shelf import Frozen, Listed
 
 if TYPE_CHECKING:
@@ -109,20 +110,16 @@ DEFAULT_KNOBS: dict[str, dict[str, Any]] = {
 PUBLISHED: dict[str, dict[str, Any]] = {
     # diffusers, train_unconditional.py
     "adamw": {
-        "optimizer": {"lr": 1e-4, "beta1": 0.95, "beta2": 0.999, "weight_decay": 1e-6},
+        "optimizer": {"type": "adamw", "lr": 1e-4, "beta1": 0.95, "weight_decay": 1e-6},
         "warmup": 0.05,
         "lr_schedule": "cosine",
         "clip_norm": 1.0,
     },
     # Ho et al. 2020 and the scripts that follow it: constant from the start, no clipping
-    "adam": {"optimizer": {"lr": 1e-4, "beta1": 0.9, "beta2": 0.999}},
-    # the textbook setting; clipped, since SGD diverges here without it
-    "sgd": {"optimizer": {"lr": 0.1, "momentum": 0.9, "nesterov": False}, "clip_norm": 1.0},
-    # torch's default alpha; lr as for Adam variants of this size
-    "rmsprop": {
-        "optimizer": {"lr": 1e-3, "alpha": 0.99, "momentum": 0.0, "eps": 1e-8},
-        "clip_norm": 1.0,
-    },
+    "adam": {"optimizer": {"type": "adam", "lr": 1e-4}},
+    # the textbook setting; clipped, since SGD diverges without it
+    "sgd": {"optimizer": {"type": "sgd", "lr": 0.1, "momentum": 0.9}, "clip_norm": 1.0},
+    "rmsprop": {"optimizer": {"type": "rmsprop", "lr": 1e-3}, "clip_norm": 1.0},
 }
 
 
@@ -197,11 +194,9 @@ class Space(Frozen):
         return int(longest if in_steps else round(longest * steps))
 
     def propose(self, trial: OptunaTrial, names: list[str]) -> dict[str, Any]:
-        """Let Optuna fill in a trial over the optimizers `names`: what was chosen, by dimension."""
-        if len(names) > 1:
-            optimizer = trial.suggest_categorical("optimizer", names)
-        else:
-            optimizer = names[0]
+        """Let Optuna fill in a trial over the optimizers `names`: values by dimension."""
+        free = len(names) > 1
+        optimizer = trial.suggest_categorical("optimizer", names) if free else names[0]
         chosen: dict[str, Any] = {"optimizer": optimizer}
         for name, dimension in self.dimensions(optimizer):
             chosen[name] = suggest(trial, name, dimension)
@@ -259,3 +254,38 @@ def contains(dimension: Range | Choices, value: Value) -> bool:
     if isinstance(dimension, Choices):
         return any(value == choice and type(value) is type(choice) for choice in dimension.values)
     return isinstance(value, int | float) and dimension.low <= value <= dimension.high
+
+
+def baselines(
+    space: Space, trial: TrialSettings, given: str | Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The configs that are tried before anything is searched, by dimension.
+
+    By default the published one of each optimizer, Adam's or AdamW's first. What the space fixes
+    stays fixed: the user wants it in every trial.
+    """
+    if given == "none":
+        return []
+    if isinstance(given, str):
+        names = sorted(space.optimizer, key=lambda name: name not in ("adam", "adamw"))
+        given = [PUBLISHED[name] for name in names if name in PUBLISHED]
+    return [choice_of(trial.resolve(**config), space) for config in given]
+
+
+def choice_of(config: TrialConfig, space: Space) -> dict[str, Any]:
+    """A config by dimension: what the search would have had to choose to arrive at it."""
+    name = config.optimizer.type
+    chosen: dict[str, Any] = {"optimizer": name}
+    chosen |= {f"{name}.{knob}": value for knob, value in config.optimizer.knobs().items()}
+    if isinstance(space.warmup, WarmupSteps):
+        chosen["warmup.steps"] = config.warmup_steps
+    else:
+        in_steps = isinstance(config.warmup, Steps)
+        chosen["warmup"] = config.warmup_steps / config.steps if in_steps else config.warmup
+    chosen |= {"lr_schedule": config.lr_schedule, "clip_norm": config.clip_norm}
+    if space.batch_size is not None:
+        chosen["batch_size"] = config.batch_size
+    for key, dimension in space.dimensions(name):
+        if isinstance(dimension, Fixed):
+            chosen[key] = dimension.value
+    return chosen

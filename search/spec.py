@@ -156,6 +156,7 @@ def check(spec: SearchSpec, given: Any = None) -> Iterator[tuple[KeyPath, str]]:
     for name, knobs in spec.space.optimizer.items():
         yield from _check_optimizer(name, knobs)
     yield from _check_shared(spec)
+    yield from _check_baselines(spec)
     steps, grace = spec.trial.steps, spec.scheduler.grace_steps
     if grace is not None and grace > steps:
         yield (
@@ -193,7 +194,7 @@ def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     for name, dimension in spec.space.shared():
         key, in_steps = name.partition(".")[0], isinstance(spec.space.warmup, WarmupSteps)
         for end in dimension.ends:
-            value = end
+            value: Any = end
             if key == "warmup" and in_steps:
                 value = {"steps": int(end)} if isinstance(end, float) else {"steps": end}
             elif key == "batch_size" and isinstance(dimension, Range):
@@ -203,6 +204,20 @@ def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             except ValidationError as error:
                 message = error.errors()[0]["msg"].lower()
                 yield ("space", key), f"{shown(end)} won't do: {message}"
+
+
+def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    for index, config in enumerate(() if isinstance(spec.baselines, str) else spec.baselines):
+        where = ("baselines", index)
+        try:
+            optimizer = spec.trial.resolve(**config).optimizer.type
+        except (ValidationError, TypeError) as error:
+            detail = error.errors()[0] if isinstance(error, ValidationError) else None
+            path = ".".join(map(str, detail["loc"])) if detail else ""
+            yield where, f"{path}: {detail['msg'].lower()}" if detail else str(error)
+            continue
+        if optimizer not in spec.space.optimizer:
+            yield where, f"optimizer '{optimizer}' is not in space.optimizer"
 
 
 def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:

@@ -59,7 +59,8 @@ def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
     """The model's state with the named weights (raw, or those of an EMA) in place of its own."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     model: dict[str, torch.Tensor] = content["model"]
-    return model | content["emas"].get(weights, {})
+    model.update(content["emas"].get(weights, {}))
+    return model
 
 
 def write_atomically(path: Path, content: Any) -> None:

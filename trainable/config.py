@@ -97,4 +97,3 @@ class TrialConfig(TrialSettings):
         if isinstance(self.warmup, Steps):
             return self.warmup.steps
         return round(self.warmup * self.steps)
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -115,8 +116,8 @@ class Edm:
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         sigmas = [*((high + ramp * (low - high)) ** self.rho).tolist(), 0.0]
-        x = noise * sigmas[0]
-        for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        x: Tensor = noise * sigmas[0]
+        for sigma, following in pairwise(sigmas):
             d = (x - self._denoise(network, x, sigma)) / sigma
             moved = x + (following - sigma) * d
             if following:
@@ -132,7 +133,8 @@ class Edm:
     def _denoise(self, network: Network, x: Tensor, sigma: float) -> Tensor:
         level = _like(x.new_full(x.shape[:1], sigma), x)
         c_skip, c_out, c_in = self._scalings(level)
-        return c_skip * x + c_out * network(c_in * x, level.flatten().log() / 4)
+        denoised: Tensor = c_skip * x + c_out * network(c_in * x, level.flatten().log() / 4)
+        return denoised
 
 
 class Flow:
@@ -172,4 +174,5 @@ def _like(level: Tensor, x: Tensor) -> Tensor:
 
 
 def _normal_quantile(u: Tensor) -> Tensor:
-    return torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4))
+    quantile: Tensor = torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4))
+    return quantile

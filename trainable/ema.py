@@ -36,7 +36,7 @@ class Emas:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Move every average toward the weights as they are after `step` steps."""
-        weights = list(self._weights.values())
+        weights: list[torch.Tensor] = list(self._weights.values())
         for name, average in self.averages.items():
             torch._foreach_lerp_(list(average.values()), weights, 1 - ema_decay(name, step))
 

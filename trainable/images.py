@@ -36,6 +36,6 @@ def write_grid(x: Tensor, path: Path) -> None:
     picture = Image.fromarray(grid.squeeze(-1) if channels == 1 else grid)
     scale = max(1, GRID_SIZE // max(picture.size))
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.resize(
-        (picture.width * scale, picture.height * scale), Image.Resampling.NEAREST
-    ).save(path)
+    picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(
+        path
+    )

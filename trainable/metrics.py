@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -96,7 +97,7 @@ class DivergenceWatch:
         answer = self.flush()
         copy = torch.empty((), pin_memory=True)
         copy.copy_(grad_norm.detach(), non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         self._pending = copy, event
         return answer
@@ -122,10 +123,8 @@ class PeakMemory:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             return
-        try:  # Linux resets the high-water mark on request; elsewhere it is the process's own
+        with contextlib.suppress(OSError):  # Linux resets the high-water mark on request
             Path("/proc/self/clear_refs").write_text("5")
-        except OSError:
-            pass
 
     def bytes(self) -> int:
         if self.device.type == "cuda":

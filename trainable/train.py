@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_
 
-from trainable.config import TrialConfig
+from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data
 from trainable.diffusion import Network, build_process, loss
 from trainable.ema import Emas
@@ -68,7 +68,7 @@ def train_until(state: TrainState, samples: int) -> None:
         x0, labels, noise, u = state.batches.draw(state.samples)
         with autocast(state):
             mean_loss = loss(state.process, model, x0, noise, u, labels).mean()
-        mean_loss.backward()
+        mean_loss.backward()  # type: ignore[no-untyped-call]
         grad_norm = clip_grad_norm_(weights, largest_norm, foreach=True)  # the norm before
         if state.watch.diverged(grad_norm):
             state.diverged_at = state.step
@@ -89,7 +89,7 @@ def report(state: TrainState) -> dict[str, Any]:
     """Validate, and say how the training stands. `weights` names the best: raw, or an EMA."""
     losses = {name: validate(state, name) for name in (RAW, *state.emas.averages)}
     best = min(losses, key=lambda name: (math.isnan(losses[name][0]), losses[name][0]))
-    metrics = {
+    metrics: dict[str, Any] = {
         "step": state.step,
         "samples": state.samples,
         **state.means.take(),
@@ -98,6 +98,7 @@ def report(state: TrainState) -> dict[str, Any]:
         **{f"val_loss_q{q}": value for q, value in enumerate(losses[best][1:], start=1)},
         "weights": best,
         "steps_per_second": state.timed_steps / state.seconds if state.seconds else 0.0,
+        "parameters": sum(weight.numel() for weight in state.model.parameters()),
         "optimizer_bytes": optimizer_bytes(state.optimizer),
         "peak_memory_bytes": state.memory.bytes(),
     }
@@ -206,7 +207,32 @@ class Batches:
         return self._orders[epoch]
 
 
-def build_model(config: TrialConfig, data: Data, time_scale: float) -> nn.Module:
+def try_model(settings: TrialSettings, data: Data) -> None:
+    """Build the model and give it two examples, to see that it takes this data.
+
+    Raises:
+        ValueError: it does not; the message says why.
+    """
+    process = build_process(settings.diffusion, torch.device("cpu"))
+    model = build_model(settings, data, process.time_scale).eval()
+    x = torch.tensor(data.train.x[:2])
+    labels = data.train.labels
+    inputs = (x, torch.zeros(2), *(() if labels is None else (torch.tensor(labels[:2]),)))
+    try:
+        with torch.no_grad():
+            shape = model(*inputs).shape
+    except (RuntimeError, TypeError, IndexError) as error:
+        raise ValueError(
+            f"trial.model: {settings.model.type} fails on examples of shape {data.shape}: {error}"
+        ) from error
+    if shape != x.shape:
+        raise ValueError(
+            f"trial.model: {settings.model.type} answers shape {tuple(shape[1:])} to examples of "
+            f"shape {data.shape}, need the same"
+        )
+
+
+def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Module:
     """The network for examples of the data's shape.
 
     Raises:

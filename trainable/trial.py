@@ -66,13 +66,13 @@ class DiffusionTrial(tune.Trainable):
             return self.result(metrics)
         try:
             if self.state is not None:
-                return self.result(self.train())
+                return self.result(self.advance())
         except Exception as error:
             self.fail(error)
         assert self.failure is not None
         return {"failure": self.failure["kind"], "why": self.failure["why"]}
 
-    def train(self) -> dict[str, Any]:
+    def advance(self) -> dict[str, Any]:
         """Train up to the next report, and save if it is time."""
         state = self.state
         assert state is not None
@@ -81,11 +81,9 @@ class DiffusionTrial(tune.Trainable):
         metrics = report(state) | {"diverged_at": state.diverged_at}
         finished = state.samples >= state.config.samples
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
-            self.save(metrics)
+            self.write_checkpoint(metrics)
         if finished and is_image(self.data.shape):
-            write_grid(
-                sample(state, metrics["weights"], GRID_IMAGES), self.folder / "samples.png"
-            )
+            write_grid(sample(state, metrics["weights"], GRID_IMAGES), self.folder / "samples.png")
         return metrics
 
     def result(self, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +93,7 @@ class DiffusionTrial(tune.Trainable):
     def save_is_due(self) -> bool:
         return (time.monotonic() - self.saved_at) * SAVE_SHARE >= self.save_seconds
 
-    def save(self, metrics: dict[str, Any]) -> None:
+    def write_checkpoint(self, metrics: dict[str, Any]) -> None:
         assert self.state is not None
         began = time.monotonic()
         checkpoint.save(self.state, self.folder / checkpoint.NAME, metrics)

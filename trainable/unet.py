@@ -167,8 +167,6 @@ def group_norm(width: int) -> nn.GroupNorm:
 
 def sinusoids(t: Tensor, width: int) -> Tensor:
     """Sine and cosine features of t, [B] -> [B, width] (Vaswani et al. 2017)."""
-    rates = torch.exp(
-        -math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2)
-    )
+    rates = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
     angles = t[:, None].float() * rates
     return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -1,0 +1,39 @@
+# Everything works from a fresh clone with Python 3.11 or newer; nothing has to come before it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: help install run test check fix ui clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(INSTALLED): pyproject.toml cluster/constraints.txt
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (PyTorch, Ray, MLflow: a minute or two) ..."
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c cluster/constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(INSTALLED)  ## make .venv with the pinned versions
+
+run: $(INSTALLED)  ## the main job: search the optimizer for a small U-Net on handwritten digits
+	@$(BIN)/diffsweep run search/specs/digits.yaml
+
+test: $(INSTALLED)  ## all tests
+	@$(BIN)/python -m pytest -q
+
+check: $(INSTALLED)  ## lint, format and types, without changing anything
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+fix: $(INSTALLED)  ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+ui: $(INSTALLED)  ## the MLflow UI on what `make run` recorded
+	@$(BIN)/diffsweep ui
+
+clean:  ## remove the environment and the caches, but no search
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info dist

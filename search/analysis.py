@@ -1,0 +1,94 @@
+"""What the trials say: numbers by optimizer, and the best trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from search.history import Book, Trial
+
+
+def better(mode: str) -> Callable[[float], float]:
+    """A sort key: the best value comes first."""
+    return (lambda value: value) if mode == "min" else (lambda value: -value)
+
+
+def objective(book: Book) -> tuple[str, str]:
+    """The metric that is optimized, and min or max."""
+    given = book.spec["objective"]
+    return given["metric"], given["mode"]
+
+
+def ranked(book: Book, optimizer: str | None = None) -> list[Trial]:
+    """Complete trials of the search, of one optimizer or all, the best first.
+
+    Only complete trials are ranked: the loss at a rung is not comparable with that at the end.
+    """
+    metric, mode = objective(book)
+    key = better(mode)
+    trials = [
+        trial
+        for trial in book.stage("search")
+        if trial.state == "complete" and optimizer in (None, trial.optimizer)
+    ]
+    return sorted(trials, key=lambda trial: key(trial.last(metric) or 0.0))
+
+
+def summary(trial: Trial | None) -> dict[str, Any] | None:
+    """A trial in short."""
+    if trial is None:
+        return None
+    config = trial.config
+    return {
+        "trial": trial.number,
+        "optimizer": trial.optimizer,
+        "val_loss": trial.last("val_loss"),
+        "lr": config["optimizer"]["lr"],
+        "config": config,
+    }
+
+
+def best(book: Book) -> Trial | None:
+    """The best complete trial, if there is one."""
+    return next(iter(ranked(book)), None)
+
+
+def by_optimizer(book: Book) -> dict[str, dict[str, Any]]:
+    """For each optimizer: trials by state, its best, its speed and its memory."""
+    return {name: _one(book, name) for name in book.spec["space"]["optimizer"]}
+
+
+def _one(book: Book, name: str) -> dict[str, Any]:
+    trials = [trial for trial in book.stage("search") if trial.optimizer == name]
+    states = [trial.state for trial in trials]
+    speeds = [
+        report["steps_per_second"]
+        for trial in trials
+        for report in trial.reports
+        if report["step"]
+    ]
+    top = next(iter(ranked(book, name)), None)
+    reported = [trial for trial in trials if trial.reports]
+    return {
+        "trials": len(trials),
+        "complete": states.count("complete"),
+        "pruned": states.count("pruned"),
+        "diverged": states.count("diverged"),
+        "failed": states.count("failed"),
+        "best": summary(top),
+        "steps_per_second": median(speeds) if speeds else None,
+        "optimizer_bytes": _bytes(reported),
+        "bytes_per_parameter": _bytes(reported, per_parameter=True),
+        "samples": sum(trial.samples for trial in trials),
+    }
+
+
+def _bytes(trials: list[Trial], per_parameter: bool = False) -> float | None:
+    """The most state that any of the trials kept; knobs such as momentum change it."""
+    values = [
+        trial.reports[-1]["optimizer_bytes"]
+        / (trial.reports[-1]["parameters"] if per_parameter else 1)
+        for trial in trials
+    ]
+    return max(values, default=None)

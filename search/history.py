@@ -1,0 +1,195 @@
+"""The history of a search: events appended to one file, of which everything else is a view.
+
+An event is a line of JSON with its time. A decision is written here before it is acted on, so
+whatever process dies, the study, the rungs and the MLflow runs can be made again from the file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from search.errors import BadInput
+
+FORMAT = 1
+ENDED = ("complete", "pruned", "diverged", "failed", "cancelled")  # a trial does not go on
+STATES = ("pending", "running", "paused", *ENDED)
+Event = dict[str, Any]
+
+
+@dataclass
+class Trial:
+    """One trial as the history tells it."""
+
+    number: int
+    stage: str  # search or confirm
+    chosen: dict[str, Any]  # what the sampler chose, by dimension
+    config: dict[str, Any]  # the whole TrialConfig
+    baseline: bool = False
+    state: str = "pending"
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    why: str | None = None  # it ended as it did
+    began: int | None = None  # ms since the epoch
+    ended: int | None = None
+
+    @property
+    def optimizer(self) -> str:
+        name: str = self.config["optimizer"]["type"]
+        return name
+
+    @property
+    def samples(self) -> int:
+        """The clock of the last report that counts."""
+        return self.reports[-1]["samples"] if self.reports else 0
+
+    def last(self, metric: str) -> float | None:
+        """The last reported value of a metric."""
+        return self.reports[-1].get(metric) if self.reports else None
+
+
+@dataclass
+class Book:
+    """The state of a search: what the events add up to."""
+
+    id: str = ""
+    spec: dict[str, Any] = field(default_factory=dict)
+    trials: dict[int, Trial] = field(default_factory=dict)
+    state: str = "pending"
+    why: str | None = None
+    started: int | None = None
+    last_event: int | None = None
+    sessions: int = 0
+    seconds: float = 0.0  # that drivers ran, over all sessions
+    session_began: int | None = None
+
+    def apply(self, event: Event) -> None:
+        """Take in one event."""
+        match event["event"]:
+            case "start":
+                self.id, self.spec, self.state = event["search"], event["spec"], "running"
+                self.started = self.started or event["time"]
+                self.sessions += 1
+                self.session_began = event["time"]
+            case "ask":
+                number = event["trial"]
+                self.trials[number] = Trial(
+                    number, event["stage"], event["chosen"], event["config"], event["baseline"]
+                )
+            case "begin":
+                trial = self.trials[event["trial"]]
+                trial.state, trial.began = "running", trial.began or event["time"]
+            case "report":
+                self.trials[event["trial"]].reports.append(event["metrics"])
+            case "end":
+                trial = self.trials[event["trial"]]
+                trial.state, trial.why, trial.ended = event["state"], event["why"], event["time"]
+            case "finish":
+                self.state, self.why = event["state"], event["why"]
+        if self.session_began is not None and self.last_event is not None:
+            self.seconds += max(0, event["time"] - max(self.last_event, self.session_began)) / 1000
+        self.last_event = event["time"]
+
+    def counts(self) -> dict[str, int]:
+        """How many trials are in each state, states without a trial left out."""
+        states = [trial.state for trial in self.trials.values()]
+        return {state: states.count(state) for state in STATES if state in states}
+
+    def stage(self, stage: str) -> list[Trial]:
+        return [trial for trial in self.trials.values() if trial.stage == stage]
+
+
+class History:
+    """The file, open for appending by the one driver that holds its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.book = Book()
+        repair(path)
+        for event in events(path):
+            self.book.apply(event)
+        self._file: IO[bytes] = path.open("ab")
+
+    def write(self, event: str, **content: Any) -> Event:
+        """Append an event, then apply it. When this returns, a kill can't undo it."""
+        line: Event = {"event": event, "time": int(time.time() * 1000), **content}
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+        if event != "report":  # a lost report is made again from the checkpoint before it
+            os.fsync(self._file.fileno())
+        self.book.apply(line)
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def events(path: Path) -> Iterator[Event]:
+    """The events of a history; a last line that is still being written is left out."""
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
+
+
+def repair(path: Path) -> None:
+    """Cut off a last line that a dying driver or a full disk left unfinished.
+
+    Raises:
+        BadInput: the history is of a format that this version can't read.
+    """
+    path.touch()
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    if whole and (found := json.loads(content[: content.find(b"\n")]).get("format")) != FORMAT:
+        raise BadInput(f"{path}: history of format {found}, this version reads {FORMAT}")
+
+
+def read_book(path: Path) -> Book:
+    """The state of a search, from its history."""
+    book = Book()
+    for event in events(path):
+        book.apply(event)
+    return book
+
+
+class DriverLock:
+    """Held by the driver of a search. The system lets go of it when the driver dies."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> DriverLock:
+        file = self.path.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise BadInput(f"{self.path.parent.name}: its driver is still running") from error
+        self._file = file
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._file is not None
+        self._file.close()
+
+    @staticmethod
+    def held(path: Path) -> bool:
+        """Whether a driver is alive."""
+        if not path.exists():
+            return False
+        with path.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False

@@ -1,0 +1,90 @@
+"""A Ray of the search's own on this machine: on loopback, with a token, without a dashboard."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from search.errors import BadInput
+from search.spec import SearchSpec
+
+# Ray reads these when it is first imported, so this module comes before any import of it.
+# No usage statistics, no progress tables and notes of its own, GPUs hidden from trials that ask
+# for none, no snapshots since the history is enough. The token is this process's and its
+# children's; without one, Ray would write a token to the user's home.
+os.environ |= {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "1",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+}
+# not 127.0.0.1, which Ray replaces by the machine's outside address
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+
+MIN_STORE = 100 << 20  # bytes of shared memory for what Ray keeps of its own
+
+
+def concurrency(spec: SearchSpec) -> int:
+    """How many trials run at once on this machine.
+
+    Raises:
+        BadInput: not even one fits.
+    """
+    cpus, gpus = os.cpu_count() or 1, count_gpus()
+    need = spec.resources
+    if need.cpu > cpus:
+        raise BadInput(
+            f"resources.cpu: a trial needs {need.cpu:g} CPUs, this machine has {cpus}; "
+            "lower resources.cpu"
+        )
+    if need.gpu > gpus:
+        raise BadInput(
+            f"resources.gpu: a trial needs {need.gpu:g} GPUs, this machine has {gpus}; "
+            "lower resources.gpu"
+        )
+    fits = int(cpus / need.cpu)
+    if need.gpu:
+        fits = min(fits, int(gpus / need.gpu) if need.gpu >= 1 else gpus * int(1 / need.gpu))
+    return fits if need.concurrent == "auto" else min(need.concurrent, fits)
+
+
+def count_gpus() -> int:
+    """GPUs of this machine that torch can use."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+@contextmanager
+def own_ray(shared_bytes: int) -> Iterator[None]:
+    """Start Ray for this process alone, with room for `shared_bytes` of data, and end it."""
+    import ray
+
+    os.environ.pop("RAY_ADDRESS", None)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    folder = tempfile.mkdtemp(prefix="dsw-")  # short: sockets in it have a limited path
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=2 * shared_bytes + MIN_STORE,
+            _node_ip_address=LOOPBACK,
+            _temp_dir=folder,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""What a spec will do, before it does it: its space as a tree, its rungs, and its cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from search.record import yaml_text
+from search.scheduler import rung_levels
+from search.space import Choices, Fixed, Range, baselines
+from search.spec import SearchSpec
+
+
+def plan(spec: SearchSpec) -> dict[str, Any]:
+    """The resolved spec, the rungs with the trials expected at each, and the cost.
+
+    The cost is in full trainings. A rung is taken to let 1 / reduction_factor of the trials go
+    on; what a search really does depends on the order in which results come.
+    """
+    batch, steps = spec.trial.batch_size, spec.trial.steps
+    rungs, arriving, cost, before = [], float(spec.budget.trials), 0.0, 0
+    for level in rung_levels(spec) if spec.scheduler.type != "none" else ():
+        cost += arriving * (level / batch - before) / steps
+        rungs.append({"step": level // batch, "samples": level, "trials": round(arriving, 1)})
+        arriving, before = max(1.0, arriving / spec.scheduler.reduction_factor), level // batch
+    cost += arriving * (steps - before) / steps
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "rungs": [*rungs, {"step": steps, "samples": steps * batch, "trials": round(arriving, 1)}],
+        "full_trainings": round(cost, 2),
+        "without_early_stopping": spec.budget.trials,
+        "baselines": len(baselines(spec.space, spec.trial, spec.baselines)),
+    }
+
+
+def show_plan(spec: SearchSpec, console: Console) -> None:
+    planned = plan(spec)
+    console.print(yaml_text(planned["spec"]), highlight=False)
+    console.print(space_tree(spec))
+    table = Table(title="rungs", title_justify="left")
+    for column in ("step", "samples", "trials expected"):
+        table.add_column(column, justify="right")
+    for rung in planned["rungs"]:
+        table.add_row(str(rung["step"]), f"{rung['samples']:,}", f"{rung['trials']:g}")
+    console.print(table)
+    console.print(
+        f"{spec.budget.trials} trials, {planned['baselines']} of them published defaults: about "
+        f"{planned['full_trainings']:.1f} full trainings ({spec.trial.steps} steps of "
+        f"{spec.trial.batch_size} examples each) instead of {spec.budget.trials}"
+    )
+
+
+def space_tree(spec: SearchSpec) -> Tree:
+    """The conditional space: each optimizer with its own knobs, then what all share."""
+    tree = Tree("space")
+    optimizers = tree.add("optimizer")
+    for name, knobs in spec.space.optimizer.items():
+        branch = optimizers.add(name)
+        for knob, dimension in knobs.items():
+            branch.add(f"{knob}: {_shown(dimension)}")
+    for name, dimension in spec.space.shared():
+        tree.add(f"{name}: {_shown(dimension)}")
+    return tree
+
+
+def _shown(dimension: Range | Choices | Fixed) -> str:
+    if isinstance(dimension, Fixed):
+        return f"{dimension.value} (fixed)"
+    if isinstance(dimension, Choices):
+        return " | ".join("null" if v is None else str(v) for v in dimension.values)
+    how = ""
+    if dimension.log:
+        how = ", log"
+    elif dimension.log_from_one:
+        how = ", log in 1 - value"
+    elif dimension.step is not None:
+        how = f", steps of {dimension.step:g}"
+    return f"{dimension.low:g} ... {dimension.high:g}{how}"

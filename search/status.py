@@ -1,0 +1,161 @@
+"""What a search is doing, read from its history: for people and as JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from search.analysis import best, by_optimizer, summary
+from search.describe import name, number
+from search.history import Book, DriverLock, read_book
+from search.home import Folder, Home
+from search.progress import best_config, clock, elapsed, result_table, time_left
+from search.record import delivered
+
+
+def open_book(folder: Folder) -> Book:
+    """A search as it stands; one whose driver died without a word is interrupted."""
+    book = read_book(folder.history)
+    if book.state == "running" and not DriverLock.held(folder.lock):
+        book.state = "interrupted"
+    return book
+
+
+def list_searches(home: Home) -> list[dict[str, Any]]:
+    books = [open_book(folder) for folder in home.searches()]
+    return [
+        {
+            "id": book.id,
+            "state": book.state,
+            "trials": len(book.trials),
+            "best": summary(best(book)),
+            "started": iso(book.started),
+        }
+        for book in books
+    ]
+
+
+def status_of(folder: Folder) -> dict[str, Any]:
+    book = open_book(folder)
+    running = book.state == "running"
+    return {
+        "id": book.id,
+        "state": book.state,
+        "trials": book.counts(),
+        "optimizers": by_optimizer(book),
+        "best": summary(best(book)),
+        "budget": {
+            "trials": {"used": len(book.stage("search")), "of": book.spec["budget"]["trials"]},
+            "wall_clock": {
+                "used": round(elapsed(book) if running else book.seconds, 1),
+                "of": book.spec["budget"]["wall_clock"],
+            },
+        },
+        "seconds_left": time_left(book) if running else None,
+        "why": book.why,
+    }
+
+
+def list_trials(folder: Folder) -> list[dict[str, Any]]:
+    book = open_book(folder)
+    _, runs = delivered(folder)
+    return [
+        {
+            "trial": trial.number,
+            "optimizer": trial.optimizer,
+            "state": trial.state,
+            "stage": trial.stage,
+            "val_loss": trial.last("val_loss"),
+            "step": trial.last("step") or 0,
+            "config": trial.config,
+            "run_id": runs.get(trial.number),
+            "why": trial.why,
+        }
+        for trial in book.trials.values()
+    ]
+
+
+def show_list(console: Console, searches: list[dict[str, Any]]) -> None:
+    if not searches:
+        console.print("No searches yet. Begin with: diffsweep run SPEC")
+        return
+    table = Table("id", "state", "trials", "best val_loss", "by", "started")
+    for row in searches:
+        top = row["best"]
+        table.add_row(
+            row["id"],
+            row["state"],
+            str(row["trials"]),
+            number(top and top["val_loss"]),
+            f"{top['optimizer']}-{top['trial']}" if top else "-",
+            row["started"],
+        )
+    console.print(table)
+
+
+def show_status(console: Console, status: dict[str, Any]) -> None:
+    counts = ", ".join(f"{count} {state}" for state, count in status["trials"].items())
+    used = status["budget"]
+    console.print(f"[bold]{status['id']}[/]: {status['state']}  {counts or 'no trials yet'}")
+    console.print(
+        f"budget: {used['trials']['used']} of {used['trials']['of']} trials, "
+        f"{clock(used['wall_clock']['used'])} of time"
+        + (f", about {clock(status['seconds_left'])} left" if status["seconds_left"] else "")
+    )
+    if top := status["best"]:
+        console.print(f"best: {top['optimizer']}-{top['trial']}, val_loss {top['val_loss']:.4f}")
+    table = Table("optimizer", "trials", "complete", "stopped early", "diverged", "best val_loss")
+    for optimizer, row in status["optimizers"].items():
+        counted = (str(row[key]) for key in ("trials", "complete", "pruned", "diverged"))
+        table.add_row(optimizer, *counted, number(row["best"] and row["best"]["val_loss"]))
+    console.print(table)
+
+
+def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
+    table = Table("trial", "state", "stage", "step", "val_loss", "lr", "lr_schedule", "clip_norm")
+    for row in trials:
+        config = row["config"]
+        table.add_row(
+            f"{row['optimizer']}-{row['trial']}",
+            row["state"],
+            row["stage"],
+            str(row["step"]),
+            number(row["val_loss"]),
+            f"{config['optimizer']['lr']:.2g}",
+            config["lr_schedule"],
+            str(config["clip_norm"] or "-"),
+        )
+    console.print(table)
+
+
+def show_result(folder: Folder, book: Book, console: Console) -> None:
+    """The table, the best config, where the export lies, and the next commands."""
+    console.print(result_table(book))
+    console.print(best_config(book))
+    for trial in book.trials.values():
+        if trial.state == "failed":
+            last_line = (trial.why or "").strip().splitlines()[-1:]
+            console.print(f"{name(trial)} failed: {''.join(last_line)}", style="red")
+    if book.state == "interrupted":
+        console.print(f"Interrupted. Go on with: [bold]diffsweep resume {book.id}[/]")
+        return
+    if best(book) is not None:
+        console.print(f"Exported to {folder.best}", soft_wrap=True)
+        console.print("Next:")
+        commands = {
+            "diffsweep ui": "browse every trial in MLflow",
+            f"diffsweep trials {book.id}": "what each trial did",
+            f"diffsweep export {book.id} --to DIR": "the config and weights, where you want them",
+            f"diffsweep train {folder.best}/config.yaml": "train the best config again",
+        }
+        for command, meaning in commands.items():
+            console.print(f"  [bold]{command}[/]  [dim]{meaning}[/]", soft_wrap=True)
+
+
+def iso(time_ms: int | None) -> str | None:
+    if time_ms is None:
+        return None
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")

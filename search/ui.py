@@ -1,0 +1,39 @@
+"""The MLflow UI on the right store."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+from search.errors import BadInput
+from search.home import Home
+
+
+def serve(home: Home, host: str, port: int) -> None:
+    """Become an MLflow server on the home's store, on loopback unless told otherwise.
+
+    Raises:
+        BadInput: there is no store yet, the port is taken, or the records are on another server.
+    """
+    if (uri := os.environ.get("MLFLOW_TRACKING_URI", "")).startswith("http"):
+        raise BadInput(f"MLFLOW_TRACKING_URI: the searches are recorded at {uri}, look there")
+    if not uri and not home.store.exists():
+        raise BadInput(f"{home.path}: no searches here yet; begin with: diffsweep run SPEC")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise BadInput(
+                f"--port {port}: {error.strerror} on {host}; try --port {port + 1}"
+            ) from error
+    print(f"MLflow UI: http://{host}:{port}  (Ctrl-C ends it)", flush=True)
+    os.environ |= {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for what isn't used
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_BACKEND_STORE_URI": uri or f"sqlite:///{home.store}",  # not in `ps`: a password
+    }
+    arguments = ["-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    artifacts = ["--default-artifact-root", home.artifacts.as_uri()]
+    os.execv(sys.executable, [sys.executable, *arguments, *artifacts])  # noqa: S606

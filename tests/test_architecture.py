@@ -1,0 +1,46 @@
+"""The shape of the code: imports go one way, and the light files stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("trainable", "search", "cluster")  # a package may import those before it
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of all modules that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_go_from_cluster_to_search_to_trainable(package: str) -> None:
+    forbidden = set(PACKAGES[PACKAGES.index(package) + 1 :])
+    for path in (ROOT / package).rglob("*.py"):
+        assert not imports(path) & forbidden, path
+
+
+def test_a_trial_knows_nothing_of_optuna_and_mlflow_and_one_file_knows_ray() -> None:
+    for path in (ROOT / "trainable").rglob("*.py"):
+        assert not imports(path) & {"optuna", "mlflow"}, path
+        assert "ray" not in imports(path) or path.name == "trial.py", path
+
+
+@pytest.mark.parametrize("module", ["trainable.config", "search.spec", "cluster.cli"])
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    heavy = ("torch", "ray", "mlflow", "optuna", "numpy")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.strip() == "[]"
