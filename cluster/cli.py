@@ -77,6 +77,23 @@ def resume(search: str, output: str) -> None:
 
 
 @cli.command()
+@click.argument("search")
+@click.option("--top", type=click.IntRange(min=1), help="How many winners; 1 unless set.")
+@click.option("--per", type=click.Choice(["optimizer", "search"]), help="Winners of what.")
+@click.option("--seeds", type=click.IntRange(min=2), help="Fresh seeds for each; 5 unless set.")
+@OUTPUT
+def confirm(search: str, top: int | None, per: str | None, seeds: int | None, output: str) -> None:
+    """Train the winners of SEARCH again in full, on fresh seeds, and judge them on unseen data."""
+    from search.home import Home
+    from search.run import confirm as confirm_search
+
+    given = {"top": top, "per": per, "seeds": seeds}
+    changes = {key: value for key, value in given.items() if value is not None}
+    folder, book = confirm_search(Home(), search, changes, progress_console(output))
+    conclude(folder, book, output)
+
+
+@cli.command()
 @OUTPUT
 def ls(output: str) -> None:
     """List the searches."""

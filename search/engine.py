@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.confirm import ask_event, is_settled, owed
 from search.errors import SearchFailed
 from search.history import ENDED, History, Trial
 from search.sampler import Sampler
@@ -56,6 +57,23 @@ class Engine:
         """The trial to run next; None when there is none to begin."""
         if self.waiting:
             return self.waiting.pop(0)
+        return self._next_search() or self._next_confirm()
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether trials may still come, although there is none to begin now."""
+        return self.spec.confirm is not None and not self.error and not is_settled(self.book)
+
+    def _next_confirm(self) -> Trial | None:
+        """A confirm trial that is owed, once the search's own trials are through."""
+        if self.spec.confirm is None or self.error or not is_settled(self.book):
+            return None
+        for winner, seed in owed(self.book, self.spec.confirm):
+            event = self.history.write("ask", **ask_event(self.book, winner, seed))
+            return self.book.trials[event["trial"]]
+        return None
+
+    def _next_search(self) -> Trial | None:
         asked = len(self.book.stage("search"))
         self.stopping = self.stopping or self._budget_reached(asked)
         if self.stopping:
@@ -92,16 +110,19 @@ class Engine:
             )
         if metrics["samples"] < trial.samples:
             return True
-        arm, value = self._arm_of(trial), metrics[self.metric]
+        value, searching = metrics[self.metric], trial.stage == "search"
+        arm = self._arm_of(trial)
         if metrics["samples"] > trial.samples:
             finite = {k: v for k, v in metrics.items() if not _is_bad(v)}
             self.history.write("report", trial=number, metrics=finite)
-            if not _is_bad(value):
+            if searching and not _is_bad(value):
                 arm.sampler.report(number, metrics["samples"], value)
         if metrics.get("diverged_at") is not None or _is_bad(value):
             return self.end(number, "diverged", f"not finite at step {metrics['diverged_at']}")
         if trial.samples >= trial.config["steps"] * trial.config["batch_size"]:
             return self.end(number, "complete", None)
+        if not searching:
+            return True  # nothing stops a confirm trial early
         before = trial.reports[-2]["samples"] if len(trial.reports) > 1 else 0
         keep = arm.rungs.report(number, before, trial.samples, value)
         if not keep and not self._always_full(trial):
@@ -114,13 +135,14 @@ class Engine:
         """Write how a trial ended, and tell the sampler. False: it does not go on."""
         trial = self.book.trials[number]
         self.history.write("end", trial=number, state=state, why=why)
-        value = trial.last(self.metric)
-        self._arm_of(trial).sampler.tell(number, state, trial.samples, value)
+        if trial.stage == "search":
+            value = trial.last(self.metric)
+            self._arm_of(trial).sampler.tell(number, state, trial.samples, value)
         return False
 
     def rung_levels(self, trial: Trial) -> list[int]:
         """Samples at which this trial has to report."""
-        return list(self._arm_of(trial).rungs.levels)
+        return list(self._arm_of(trial).rungs.levels) if trial.stage == "search" else []
 
     def _arm(self, names: list[str], journal: Path | None) -> Arm:
         spec, own = self.spec, self.spec.allocation == "equal"
@@ -141,6 +163,9 @@ class Engine:
 
     def _relive(self, trial: Trial) -> None:
         """Tell sampler and rungs about a trial of the history."""
+        if trial.stage == "confirm":
+            self.waiting += [trial] if trial.state not in ENDED else []
+            return
         arm, before = self._arm_of(trial), 0
         arm.sampler.add(trial)
         for metrics in trial.reports:

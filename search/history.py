@@ -37,6 +37,7 @@ class Trial:
     why: str | None = None  # it ended as it did
     began: int | None = None  # ms since the epoch
     ended: int | None = None
+    source: int | None = None  # of a confirm trial: the trial of the search that it repeats
 
     @property
     def optimizer(self) -> str:
@@ -79,7 +80,12 @@ class Book:
             case "ask":
                 number = event["trial"]
                 self.trials[number] = Trial(
-                    number, event["stage"], event["chosen"], event["config"], event["baseline"]
+                    number,
+                    event["stage"],
+                    event["chosen"],
+                    event["config"],
+                    event["baseline"],
+                    source=event.get("source"),
                 )
             case "begin":
                 trial = self.trials[event["trial"]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
 
 from rich.console import Console
 
 from search.analysis import ranked
+from search.confirm import asked_for
 from search.engine import Engine
 from search.errors import BadInput
 from search.export import export_best
@@ -16,7 +18,7 @@ from search.home import Folder, Home
 from search.local import concurrency, own_ray
 from search.progress import Progress
 from search.record import Recorder, check_reachable, tracking_uri
-from search.spec import SearchSpec
+from search.spec import Confirm, SearchSpec
 from trainable.datasets import Data, load_data
 
 KEPT = 3  # best complete trials whose checkpoints stay, beside the best of each optimizer
@@ -47,6 +49,27 @@ def resume(home: Home, search: str, console: Console) -> tuple[Folder, Book]:
     if book.state == "complete":
         return folder, book
     spec = SearchSpec.model_validate(book.spec)
+    data = prepare_data(spec)
+    return folder, drive(spec, folder, home, data, concurrency(spec), console)
+
+
+def confirm(
+    home: Home, search: str, given: dict[str, Any], console: Console
+) -> tuple[Folder, Book]:
+    """Confirm the winners of a search on fresh seeds; what is left of the search runs before.
+
+    `given` are settings of Confirm that differ from the search's own, or from the defaults.
+
+    Raises:
+        BadInput: no trial is complete, there is no such search, or its driver still runs.
+    """
+    folder = home.find(search)
+    book = read_book(folder.history)
+    if not ranked(book):
+        raise BadInput(f"{folder.id}: nothing to confirm, no trial is complete")
+    known = asked_for(book) or Confirm()
+    wanted = Confirm.model_validate(known.model_dump() | given)
+    spec = SearchSpec.model_validate(book.spec).model_copy(update={"confirm": wanted})
     data = prepare_data(spec)
     return folder, drive(spec, folder, home, data, concurrency(spec), console)
 

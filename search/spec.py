@@ -239,7 +239,6 @@ NOT_YET: dict[str, Callable[[Any], bool]] = {
     "scheduler.type": lambda value: value not in ("asha", "none"),
     "budget.gpu_hours": lambda value: value is not None,
     "trial_timeout": lambda value: value is not None,
-    "confirm": lambda value: value is not None,
     "resources.workers": lambda value: value > 1,
     "storage": lambda value: value is not None and "://" in value,
 }

@@ -38,7 +38,7 @@ class EngineSearcher(Adapter, Searcher):
             return None
         trial = self.engine.next()
         if trial is None:
-            return str(Searcher.FINISHED)
+            return None if self.engine.expects_more else str(Searcher.FINISHED)
         self.at_work[trial_id] = trial.number
         return self._config(trial)
 
@@ -59,6 +59,7 @@ class EngineSearcher(Adapter, Searcher):
             "trial": trial.config,
             "rungs": self.engine.rung_levels(trial),
             "folder": str(self.folder.trial(trial.number)),
+            "test": trial.stage == "confirm",  # the search never sees the test part
         }
 
 

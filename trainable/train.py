@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,14 @@ from trainable.datasets import Data
 from trainable.diffusion import Network, build_process, loss
 from trainable.ema import Emas
 from trainable.lr_schedules import lr_factor
-from trainable.metrics import DivergenceWatch, PeakMemory, RunningMeans, Validation
+from trainable.metrics import (
+    TEST_METRICS,
+    TEST_SEED,
+    DivergenceWatch,
+    PeakMemory,
+    RunningMeans,
+    Validation,
+)
 from trainable.optimizers import build_optimizer, optimizer_bytes
 
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
@@ -26,7 +34,7 @@ RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 class TrainState:
     """All that one training holds: what it was told, and what it has become."""
 
-    def __init__(self, config: TrialConfig, data: Data) -> None:
+    def __init__(self, config: TrialConfig, data: Data, test: bool = False) -> None:
         self.config = config
         self.device = pick_device(config.device)
         if config.threads:
@@ -37,13 +45,16 @@ class TrainState:
         self.optimizer = build_optimizer(config.optimizer, self.model)
         self.emas = Emas(config.ema, self.model)
         self.batches = Batches(data, config, self.device)
-        self.validation = Validation(
+        places = config.validation_examples or len(data.validation.x) // 4 * 4
+        held_out = partial(
+            Validation,
             self.process,
-            data.validation,
-            config.validation_examples or len(data.validation.x) // 4 * 4,
-            config.batch_size,
-            self.device,
+            places=places,
+            batch_size=config.batch_size,
+            device=self.device,
         )
+        self.validation = held_out(part=data.validation)
+        self.test = held_out(part=data.test, seed=TEST_SEED) if test else None  # changes nothing
         self.step = 0
         self.diverged_at: int | None = None  # the step whose gradient was not finite
         self.means = RunningMeans(("train_loss", "grad_norm"), self.device)
@@ -96,6 +107,7 @@ def report(state: TrainState) -> dict[str, Any]:
         "lr": current_lr(state.config, max(state.step - 1, 0)),
         "val_loss": losses[best][0],
         **{f"val_loss_q{q}": value for q, value in enumerate(losses[best][1:], start=1)},
+        **test_losses(state, best),
         "weights": best,
         "steps_per_second": state.timed_steps / state.seconds if state.seconds else 0.0,
         "parameters": sum(weight.numel() for weight in state.model.parameters()),
@@ -126,6 +138,16 @@ def validate(state: TrainState, weights: str) -> list[float]:
     state.model.eval()
     with autocast(state):
         return state.validation.losses(network(state, weights))
+
+
+def test_losses(state: TrainState, weights: str) -> dict[str, float]:
+    """The loss on the test part, overall and by quartile, where it was asked for."""
+    if state.test is None:
+        return {}
+    state.model.eval()
+    with autocast(state):
+        losses = state.test.losses(network(state, weights))
+    return dict(zip(TEST_METRICS, losses, strict=True))
 
 
 @torch.no_grad()
