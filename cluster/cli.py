@@ -142,6 +142,31 @@ def export(search: str, to: Path, output: str) -> None:
 
 
 @cli.command()
+@click.argument("search")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    help="Claim only what is more than this share of the loss; 0.01 unless set.",
+)
+@OUTPUT
+def report(search: str, margin: float | None, output: str) -> None:
+    """Write the answer of SEARCH as a page, with its numbers and plots; unfinished ones too."""
+    from search.home import Home
+    from search.report import write_report
+    from search.status import open_book
+    from search.verdict import MARGIN
+
+    folder = Home().find(search)
+    content = write_report(folder, open_book(folder), MARGIN if margin is None else margin)
+
+    def text(console: Console, content: Any) -> None:
+        console.print(content["answer"], soft_wrap=True)
+        console.print(f"Report: {folder.report / 'report.html'}", soft_wrap=True)
+
+    show(output, content, text)
+
+
+@cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--steps", type=click.IntRange(min=1), help="Train for so many steps instead.")
 @click.option("--seed", type=click.IntRange(min=0), help="Train with another seed.")
