@@ -127,18 +127,24 @@ def trials(search: str, output: str) -> None:
 
 @cli.command()
 @click.argument("search")
-@click.option("--to", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("--to", required=True, help="A folder, s3://bucket/prefix, or models:/NAME.")
+@click.option("--per-optimizer", is_flag=True, help="The best of each optimizer.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["yaml", "hf-args"]),
+    default="yaml",
+    help="hf-args: also the flags of diffusers' train_unconditional.py.",
+)
 @OUTPUT
-def export(search: str, to: Path, output: str) -> None:
+def export(search: str, to: str, per_optimizer: bool, form: str, output: str) -> None:
     """Write the best config of SEARCH with its weights, numbers, and a card."""
-    from search.export import export_best
-    from search.history import read_book
+    from search.export import export as export_search
     from search.home import Home
 
-    folder = Home().find(search)
-    trial = export_best(folder, read_book(folder.history), to)
-    result = {"search": folder.id, "trial": trial.number, "to": str(to)}
-    show(output, result, lambda console, _: console.print(next_after_export(to)))
+    home = Home()
+    result = export_search(home.find(search), home, to, per_optimizer, form)
+    show(output, result, lambda console, content: console.print(after_export(content)))
 
 
 @cli.command()
@@ -152,18 +158,18 @@ def export(search: str, to: Path, output: str) -> None:
 def report(search: str, margin: float | None, output: str) -> None:
     """Write the answer of SEARCH as a page, with its numbers and plots; unfinished ones too."""
     from search.home import Home
-    from search.report import write_report
+    from search.publish import publish
+    from search.report import show_answer, write_report
     from search.status import open_book
     from search.verdict import MARGIN
 
-    folder = Home().find(search)
-    content = write_report(folder, open_book(folder), MARGIN if margin is None else margin)
-
-    def text(console: Console, content: Any) -> None:
-        console.print(content["answer"], soft_wrap=True)
-        console.print(f"Report: {folder.report / 'report.html'}", soft_wrap=True)
-
-    show(output, content, text)
+    home = Home()
+    folder = home.find(search)
+    book = open_book(folder)
+    content = write_report(folder, book, MARGIN if margin is None else margin)
+    show(output, content, lambda console, content: show_answer(folder, content, console))
+    if problem := publish(folder, home, book, content):
+        click.echo(f"not sent to MLflow: {problem}", err=True)
 
 
 @cli.command()
@@ -233,8 +239,17 @@ def conclude(folder: Folder, book: Book, output: str) -> None:
         raise Nothing(f"{folder.id}: the budget is spent and no trial is complete")
 
 
-def next_after_export(to: Path) -> str:
-    return f"Exported to {to}. Train it again with: diffsweep train {to}/config.yaml"
+def after_export(content: dict[str, Any]) -> str:
+    """What was exported where, and what can be done with it."""
+    lines = []
+    for row in content["exported"]:
+        if "version" in row:
+            lines.append(f"Registered version {row['version']} of {row['to']}, alias champion")
+        else:
+            lines.append(f"Exported {row['optimizer']}-{row['trial']} to {row['to']}")
+    if "://" not in content["to"] and not content["to"].startswith("models:"):
+        lines.append(f"Train it again with: diffsweep train {content['to']}/config.yaml")
+    return "\n".join(lines)
 
 
 class Nothing(DiffsweepError):

@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from search.analysis import better, by_optimizer, objective, ranked
 from search.confirm import asked_for, planned, seeds_of
 from search.describe import name as trial_name
@@ -40,6 +42,16 @@ def write_report(folder: Folder, book: Book, margin: float = MARGIN) -> dict[str
     (target / "report.json").write_text(json.dumps(content, indent=2) + "\n")
     (target / "report.html").write_text(page(content, figures, _grids(folder, book, content)))
     return content
+
+
+def show_answer(folder: Folder, content: dict[str, Any], console: Console) -> None:
+    """The verdict in one sentence, its warnings, and where the whole report lies."""
+    console.print(f"[bold]{content['answer']}[/]", soft_wrap=True)
+    if timed := content["answer_at_equal_time"]:
+        console.print(timed, soft_wrap=True, style="dim")
+    for warning in content["warnings"]:
+        console.print(f"! {warning}", soft_wrap=True, style="yellow", markup=False)
+    console.print(f"Report: {folder.report / 'report.html'}", soft_wrap=True, markup=False)
 
 
 def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:

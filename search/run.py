@@ -17,7 +17,9 @@ from search.history import FORMAT, Book, DriverLock, History, Trial, read_book
 from search.home import Folder, Home
 from search.local import concurrency, own_ray
 from search.progress import Progress
+from search.publish import publish
 from search.record import Recorder, check_reachable, tracking_uri
+from search.report import write_report
 from search.spec import Confirm, SearchSpec
 from trainable.datasets import Data, load_data
 
@@ -91,7 +93,12 @@ def drive(
                 raise engine.error
             if any(trial.state == "complete" for trial in history.book.trials.values()):
                 export_best(folder, history.book, folder.best)
+            progress.note = "writing the report"
+            content = write_report(folder, history.book)
         history.close()
+    if problem := publish(folder, home, history.book, content, data):
+        console.print(f"MLflow did not take the report ({problem}). Send it again with:")
+        console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
     return history.book
 
 

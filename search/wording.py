@@ -44,17 +44,18 @@ def _verdict(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
     if not beaten:
         return f"no difference between {everyone} is shown at this budget."
     shares = listed([f"{v['b']} ({interval(content, v)})" for v in beaten])
-    metric = content["objective"]["confirmed_on"].replace("_", " ")
-    side = "lower" if content["objective"]["mode"] == "min" else "higher"
     rest = f"; between {everyone} no difference is shown at this budget" if tied else ""
-    return f"{best} is better than {shares}, with a {side} {metric}{rest}."
+    return f"{best} is better than {shares}{rest}."
 
 
 def interval(content: dict[str, Any], verdict: dict[str, Any]) -> str:
-    """A difference and its interval, in percent of the best mean loss."""
+    """How much worse b's loss is than a's, in percent of the best mean loss."""
     scale = 100 / scale_of(content, verdict)
     low, high = sorted(abs(end) * scale for end in verdict["interval"])
-    return f"by {abs(verdict['difference']) * scale:.1f} %, {low:.1f} to {high:.1f}"
+    metric = content["objective"]["confirmed_on"].replace("_", " ")
+    side = "higher" if content["objective"]["mode"] == "min" else "lower"
+    middle = abs(verdict["difference"]) * scale
+    return f"{metric} {middle:.1f} % {side}, interval {low:.1f} to {high:.1f} %"
 
 
 def scale_of(content: dict[str, Any], verdict: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from pathlib import Path
@@ -31,6 +32,8 @@ def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> N
         "means": {"sums": state.means.sums, "count": state.means.count},
         "rng": _rng(state),
         "last_report": last_report,
+        "shape": list(state.batches.shape),
+        "classes": state.batches.classes,
     }
     write_atomically(path, content)
 
@@ -61,6 +64,12 @@ def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
     model: dict[str, torch.Tensor] = content["model"]
     model.update(content["emas"].get(weights, {}))
     return model
+
+
+def read_kind(path: Path) -> dict[str, str]:
+    """The shape and the number of classes of the examples, as safetensors' metadata has them."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return {key: json.dumps(content[key]) for key in ("shape", "classes")}
 
 
 def write_atomically(path: Path, content: Any) -> None:

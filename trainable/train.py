@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_
 
 from trainable.config import TrialConfig, TrialSettings
-from trainable.datasets import Data
+from trainable.datasets import Data, Kind
 from trainable.diffusion import Network, build_process, loss
 from trainable.ema import Emas
 from trainable.lr_schedules import lr_factor
@@ -254,7 +254,7 @@ def try_model(settings: TrialSettings, data: Data) -> None:
         )
 
 
-def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Module:
+def build_model(config: TrialSettings, data: Kind, time_scale: float) -> nn.Module:
     """The network for examples of the data's shape.
 
     Raises:
