@@ -70,7 +70,7 @@ def _missing(config: TrialConfig, examples: int) -> Iterator[str]:
     if not _is_adamw(config):
         yield f"optimizer {optimizer.type} with {optimizer.knobs()}: the script has AdamW only"
     if config.lr_schedule not in SCHEDULES:
-        yield f"lr_schedule {config.lr_schedule}"
+        yield f"lr_schedule {config.lr_schedule}: the script falls back to its default, cosine"
     if config.lr_schedule in ("linear", "cosine") and config.warmup_steps:
         yield "the schedule there decays from the end of the warmup, here from the first step"
     if config.clip_norm != CLIP_THERE:

@@ -6,6 +6,8 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,9 @@ def publish(
     try:
         check_reachable(tracking_uri(spec, home))
         client, parent = connect(spec, folder, home)
-        client.log_artifacts(parent.info.run_id, str(folder.report))
+        for path in sorted(folder.report.iterdir()):
+            where = "plots" if path.suffix == ".png" else None
+            client.log_artifact(parent.info.run_id, str(path), where)
         log_summary(client, parent, book, content)
         log_dataset(client, parent, spec, data)
         if (trial := best(book)) is not None:
@@ -56,14 +60,12 @@ def connect(spec: SearchSpec, folder: Folder, home: Home) -> tuple[MlflowClient,
     Raises:
         DiffsweepError: there is no such run; the search was recorded elsewhere, or not yet.
     """
-    import mlflow
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     uri = tracking_uri(spec, home)
-    mlflow.set_tracking_uri(uri)  # Model.log takes no client
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(spec.tracking.experiment or spec.name)
     query = f"tags.`diffsweep.search` = '{folder.id}' and attributes.run_name = '{folder.id}'"
@@ -132,7 +134,11 @@ def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, tri
         inputs=Schema([ColSpec("long", "count")]),
         params=ParamSchema([ParamSpec("steps", "long", 40), ParamSpec("seed", "long", 0)]),
     )
-    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        warnings.catch_warnings(),
+        pointed_at(client.tracking_uri),
+    ):
         warnings.simplefilter("ignore", UserWarning)  # it would like an example of a request
         export = Path(temporary) / "export"
         write_export(folder, book, trial, export)
@@ -151,6 +157,21 @@ def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, tri
         client.set_tag(parent.info.run_id, key, value)
     model_id: str = info.model_id
     return model_id
+
+
+@contextmanager
+def pointed_at(uri: str) -> Iterator[None]:
+    """Let MLflow's functions that take no client use this store, and undo it afterwards."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before or "")
+        if before is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
 def register(folder: Folder, home: Home, book: Book, trial: Trial, name: str) -> str:
