@@ -186,12 +186,13 @@ def register(folder: Folder, home: Home, book: Book, trial: Trial, name: str) ->
     model_id = log_model(client, parent, folder, book, trial)
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    created = client.create_model_version(
-        name,
-        source=f"models:/{model_id}",
-        run_id=parent.info.run_id,
-        tags={"diffsweep.search": folder.id, "diffsweep.trial": str(trial.number)},
-        model_id=model_id,
-    )
+    with pointed_at(client.tracking_uri):  # it looks the model up there
+        created = client.create_model_version(
+            name,
+            source=f"models:/{model_id}",
+            run_id=parent.info.run_id,
+            tags={"diffsweep.search": folder.id, "diffsweep.trial": str(trial.number)},
+            model_id=model_id,
+        )
     client.set_registered_model_alias(name, "champion", created.version)
     return str(created.version)

@@ -6,7 +6,7 @@ from typing import Any
 
 from conftest import make_spec
 
-from search.history import FORMAT, Book
+from search.history import FORMAT, Book, Event
 from search.spec import SearchSpec
 
 STEPS, BATCH, REPORTS = 16, 8, 4
@@ -55,11 +55,13 @@ class Writer:
         names = {"optimizer": {name: {} for name in LRS}}
         self.spec: SearchSpec = make_spec(**({"space": names, "budget": {"trials": 9}} | keys))
         self.book, self.time = Book(), 1000
+        self.events: list[Event] = []
         self.write("start", search="tiny-000000", spec=self.spec.model_dump(mode="json"))
 
     def write(self, event: str, **content: Any) -> None:
         self.time += 10
-        self.book.apply({"event": event, "time": self.time, "format": FORMAT, **content})
+        self.events.append({"event": event, "time": self.time, "format": FORMAT, **content})
+        self.book.apply(self.events[-1])
 
     def trial(
         self,
