@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -37,6 +37,10 @@ class Trial:
     why: str | None = None  # it ended as it did
     began: int | None = None  # ms since the epoch
     ended: int | None = None
+    promoted: int | None = None  # samples at which it was allowed to go on
+    full: bool = False  # nothing stops it before the end of the budget
+    again: bool = False  # it was cut off, and goes on when the search does
+    seconds: float = 0.0  # that its process ran
 
     @property
     def optimizer(self) -> str:
@@ -79,16 +83,30 @@ class Book:
             case "ask":
                 number = event["trial"]
                 self.trials[number] = Trial(
-                    number, event["stage"], event["chosen"], event["config"], event["baseline"]
+                    number,
+                    event["stage"],
+                    event["chosen"],
+                    event["config"],
+                    event["baseline"],
+                    full=event["full"],
                 )
+            case "promote":
+                trial = self.trials[event["trial"]]
+                trial.state, trial.promoted = "pending", trial.samples
+                trial.full = trial.full or event["full"]
             case "begin":
                 trial = self.trials[event["trial"]]
-                trial.state, trial.began = "running", trial.began or event["time"]
+                trial.state, trial.began = "running", event["time"]
+                trial.again = False
             case "report":
                 self.trials[event["trial"]].reports.append(event["metrics"])
             case "end":
                 trial = self.trials[event["trial"]]
                 trial.state, trial.why, trial.ended = event["state"], event["why"], event["time"]
+                trial.again = event["again"]
+                if trial.began is not None:
+                    trial.seconds += (event["time"] - trial.began) / 1000
+                    trial.began = None
             case "finish":
                 self.state, self.why = event["state"], event["why"]
         if self.session_began is not None and self.last_event is not None:
@@ -107,8 +125,8 @@ class Book:
 class History:
     """The file, open for appending by the one driver that holds its lock."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path, self.clock = path, clock
         self.book = Book()
         repair(path)
         for event in events(path):
@@ -117,7 +135,7 @@ class History:
 
     def write(self, event: str, **content: Any) -> Event:
         """Append an event, then apply it. When this returns, a kill can't undo it."""
-        line: Event = {"event": event, "time": int(time.time() * 1000), **content}
+        line: Event = {"event": event, "time": int(self.clock() * 1000), **content}
         self._file.write(json.dumps(line).encode() + b"\n")
         self._file.flush()
         if event != "report":  # a lost report is made again from the checkpoint before it

@@ -11,7 +11,7 @@ from search.analysis import ranked
 from search.engine import Engine
 from search.errors import BadInput
 from search.export import export_best
-from search.history import FORMAT, Book, DriverLock, History, Trial, read_book
+from search.history import ENDED, FORMAT, Book, DriverLock, History, read_book
 from search.home import Folder, Home
 from search.local import concurrency, own_ray
 from search.progress import Progress
@@ -59,11 +59,13 @@ def drive(
         history = History(folder.history)
         history.write("start", search=folder.id, spec=spec.model_dump(mode="json"), format=FORMAT)
         with Recorder(spec, folder, home), Progress(history.book, console) as progress:
-            engine = Engine(spec, history, folder.study)
+            engine = Engine(spec, history)
             progress.note = "starting Ray"
             with own_ray(sum(part.x.nbytes for part in data)):
                 tune_trials(spec, engine, folder, data, concurrent)
-            finish(engine, folder)
+            engine.finish()
+            drop_checkpoints(engine, folder)
+            write_study(engine, folder)
             if engine.error is not None:
                 raise engine.error
             if any(trial.state == "complete" for trial in history.book.trials.values()):
@@ -90,9 +92,7 @@ def tune_trials(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=EngineSearcher(engine, folder, concurrent),
-            scheduler=EngineScheduler(
-                engine, lambda trial: drop_checkpoints(engine, folder, trial)
-            ),
+            scheduler=EngineScheduler(engine, lambda: drop_checkpoints(engine, folder)),
             trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
             trial_dirname_creator=lambda trial: f"tune-{trial.config['number']}-{trial.trial_id}",
             num_samples=-1,  # the searcher says when it is enough
@@ -113,24 +113,23 @@ def tune_trials(
         tuner.fit()  # what Tune says on its own is for the log
 
 
-def finish(engine: Engine, folder: Folder) -> None:
-    """Write how the search ended; trials that were cut off are paused, and go on at resume."""
-    cut = [t.number for t in engine.book.trials.values() if t.state in ("pending", "running")]
-    for number in cut:
-        engine.end(number, "paused", "the search was interrupted")
-    state = "failed" if engine.error else "interrupted" if cut else "complete"
-    engine.history.write("finish", state=state, why=engine.stopping)
-
-
-def drop_checkpoints(engine: Engine, folder: Folder, ended: Trial) -> None:
+def drop_checkpoints(engine: Engine, folder: Folder) -> None:
     """Delete the checkpoints that nobody can want any more."""
     book = engine.book
     wanted = {trial.number for trial in ranked(book)[:KEPT]}
     for optimizer in engine.spec.optimizers:
         wanted |= {trial.number for trial in ranked(book, optimizer)[:1]}
-    for trial in (ended, *ranked(book)):
-        if trial.number not in wanted and trial.state != "paused":
+    for trial in book.trials.values():
+        if trial.state in ENDED and not trial.again and trial.number not in wanted:
             (folder.trial(trial.number) / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def write_study(engine: Engine, folder: Folder) -> None:
+    """Leave the search as an Optuna study, a view for Optuna's own tools."""
+    folder.study.unlink(missing_ok=True)
+    for arm in engine.arms:
+        peers = [t for t in engine.book.stage("search") if t.optimizer in arm.names]
+        arm.sampler.study(peers, folder.study)
 
 
 def prepare_data(spec: SearchSpec) -> Data:

@@ -13,6 +13,7 @@ from trainable.shelf import Frozen, Listed
 
 if TYPE_CHECKING:
     from optuna import Trial as OptunaTrial
+    from optuna.distributions import BaseDistribution
 
 Value = float | int | str | bool | None
 WHOLE_NUMBERS = frozenset({"batch_size", "warmup.steps"})
@@ -234,19 +235,60 @@ def settings(chosen: Mapping[str, Any]) -> dict[str, Any]:
     return keys
 
 
+def distribution(name: str, dimension: Range | Choices) -> BaseDistribution:
+    """A dimension as Optuna knows it. With log_from_one, Optuna's parameter is 1 - value."""
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.values)
+    low, high, log = dimension.low, dimension.high, dimension.log
+    if name in WHOLE_NUMBERS:
+        return IntDistribution(int(low), int(high), log=log, step=int(dimension.step or 1))
+    if dimension.log_from_one:
+        return FloatDistribution(1 - high, 1 - low, log=True)
+    return FloatDistribution(low, high, log=log, step=dimension.step)
+
+
+def distributions(space: Space, optimizer: str, names: list[str]) -> dict[str, BaseDistribution]:
+    """The Optuna distributions of a trial with this optimizer, among the optimizers `names`."""
+    from optuna.distributions import CategoricalDistribution
+
+    free: dict[str, BaseDistribution] = {
+        name: distribution(name, dimension)
+        for name, dimension in space.dimensions(optimizer)
+        if not isinstance(dimension, Fixed)
+    }
+    return ({"optimizer": CategoricalDistribution(names)} if len(names) > 1 else {}) | free
+
+
 def suggest(trial: OptunaTrial, name: str, dimension: Range | Choices | Fixed) -> Value:
     """Ask Optuna for a value of this dimension."""
     if isinstance(dimension, Fixed):
         return dimension.value
-    if isinstance(dimension, Choices):
-        chosen: Value = trial.suggest_categorical(name, dimension.values)
-        return chosen
-    low, high, log = dimension.low, dimension.high, dimension.log
-    if name in WHOLE_NUMBERS:
-        return trial.suggest_int(name, int(low), int(high), log=log, step=int(dimension.step or 1))
+    value: Value = trial._suggest(name, distribution(name, dimension))
+    return _from_optuna(dimension, value)
+
+
+def between(dimension: Range, quantile: float) -> float:
+    """The value at a quantile of a range, in the scale in which it is searched."""
+    low, high = dimension.low, dimension.high
+    if dimension.log:
+        return float(low * (high / low) ** quantile)
     if dimension.log_from_one:
-        return 1 - trial.suggest_float(name, 1 - high, 1 - low, log=True)
-    return trial.suggest_float(name, low, high, log=log, step=dimension.step)
+        return float(1 - (1 - low) * ((1 - high) / (1 - low)) ** quantile)
+    steps = 0 if dimension.step is None else round((high - low) * quantile / dimension.step)
+    return low + (dimension.step * steps if dimension.step else (high - low) * quantile)
+
+
+def _from_optuna(dimension: Range | Choices, value: Value) -> Value:
+    if isinstance(dimension, Range) and dimension.log_from_one:
+        assert isinstance(value, float)
+        return 1 - value
+    return value
 
 
 def contains(dimension: Range | Choices, value: Value) -> bool:

@@ -72,7 +72,7 @@ class SchedulerConfig(Frozen):
     type: Literal["asha", "hyperband", "median", "none"] = "asha"
     grace_steps: int | None = Field(None, ge=1)  # first rung; null: max(2 warmups, steps / 8)
     reduction_factor: int = Field(2, ge=2)
-    min_results: int = Field(3, ge=2)  # results that a rung has before it stops anyone
+    min_results: int = Field(3, ge=1)  # of others, before the median rule stops anyone
 
 
 class Budget(Frozen):
@@ -235,8 +235,6 @@ NOT_YET: dict[str, Callable[[Any], bool]] = {
     "trial.init": lambda value: value is not None,
     "trial.freeze": bool,
     "trial.loss": lambda value: value is not None,
-    "sampler.type": lambda value: value not in ("tpe", "random"),
-    "scheduler.type": lambda value: value not in ("asha", "none"),
     "budget.gpu_hours": lambda value: value is not None,
     "trial_timeout": lambda value: value is not None,
     "confirm": lambda value: value is not None,

@@ -11,7 +11,6 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from search.engine import Engine
-from search.errors import SearchFailed
 from search.history import Trial
 from search.home import Folder
 
@@ -37,8 +36,8 @@ class EngineSearcher(Adapter, Searcher):
         if len(self.at_work) >= self.concurrent:
             return None
         trial = self.engine.next()
-        if trial is None:
-            return str(Searcher.FINISHED)
+        if trial is None:  # while others are at work, their results may bring more
+            return None if self.at_work else Searcher.FINISHED
         self.at_work[trial_id] = trial.number
         return self._config(trial)
 
@@ -65,7 +64,7 @@ class EngineSearcher(Adapter, Searcher):
 class EngineScheduler(Adapter, FIFOScheduler):
     """Passes each result to the engine, and its decision back to Tune."""
 
-    def __init__(self, engine: Engine, on_end: Callable[[Trial], None]) -> None:
+    def __init__(self, engine: Engine, on_end: Callable[[], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.engine, self.on_end = engine, on_end
 
@@ -77,11 +76,11 @@ class EngineScheduler(Adapter, FIFOScheduler):
                 goes_on = self.engine.end(number, "failed", f"{failure}: {result['why']}")
             else:
                 goes_on = self.engine.report(number, metrics)
-        except SearchFailed as error:  # Tune would bury it under a traceback of its own
+            if not goes_on:
+                self.on_end()
+        except Exception as error:  # Tune would bury it under tracebacks of its own
             self.engine.stopping, self.engine.error = "an error", error
             return str(self.STOP)
-        if not goes_on:
-            self.on_end(self.engine.book.trials[number])
         decision: str = self.CONTINUE if goes_on else self.STOP
         return decision
 
