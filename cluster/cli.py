@@ -51,8 +51,11 @@ def check(spec: Path, overrides: tuple[str, ...], output: str) -> None:
 @cli.command()
 @SPEC
 @OVERRIDES
+@click.option(
+    "--from", "earlier", multiple=True, metavar="ID", help="Learn from an earlier search."
+)
 @OUTPUT
-def run(spec: Path, overrides: tuple[str, ...], output: str) -> None:
+def run(spec: Path, overrides: tuple[str, ...], earlier: tuple[str, ...], output: str) -> None:
     """Run the search of SPEC here, with live progress. Ctrl-C leaves it resumable."""
     from search.home import Home
     from search.spec import load_spec
@@ -60,20 +63,109 @@ def run(spec: Path, overrides: tuple[str, ...], output: str) -> None:
     loaded = load_spec(spec, overrides)
     from search.run import run as run_search
 
-    folder, book = run_search(loaded, Home(), progress_console(output))
+    folder, book = run_search(loaded, Home(), progress_console(output), earlier)
     conclude(folder, book, output)
 
 
 @cli.command()
 @click.argument("search")
+@click.option("--trials", type=click.IntRange(min=1), help="So many more trials.")
+@click.option("--wall-clock", metavar="DURATION", help="So much more time, as in 30m.")
+@click.option("--gpu-hours", type=float, help="So many more GPU-hours.")
+@click.option("--retry-failed", is_flag=True, help="Try the failed trials again.")
 @OUTPUT
-def resume(search: str, output: str) -> None:
-    """Go on with SEARCH after an interruption."""
+def resume(
+    search: str,
+    trials: int | None,
+    wall_clock: str | None,
+    gpu_hours: float | None,
+    retry_failed: bool,
+    output: str,
+) -> None:
+    """Go on with SEARCH after any end of it."""
     from search.home import Home
     from search.run import resume as resume_search
+    from search.spec import duration
 
-    folder, book = resume_search(Home(), search, progress_console(output))
+    time = None if wall_clock is None else duration(wall_clock, "--wall-clock")
+    given = {"trials": trials, "wall_clock": time, "gpu_hours": gpu_hours}
+    more = {key: float(value) for key, value in given.items() if value is not None}
+    console = progress_console(output)
+    folder, book = resume_search(Home(), search, console, more, retry_failed)
     conclude(folder, book, output)
+
+
+@cli.command()
+@click.argument("search")
+def stop(search: str) -> None:
+    """Begin no new trials in SEARCH, and let the running ones finish."""
+    request(search, "stop", "no new trials; those that run go on to their end")
+
+
+@cli.command()
+@click.argument("search")
+def cancel(search: str) -> None:
+    """End SEARCH and all its trials now."""
+    request(search, "cancel", "cancelled")
+
+
+@cli.command()
+@click.argument("search")
+@click.argument("trial", type=int)
+def kill(search: str, trial: int) -> None:
+    """End one TRIAL of SEARCH for good."""
+    request(search, "kill", f"trial {trial} is told to end", trial=trial)
+
+
+@cli.command()
+@click.argument("search")
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="A config.yaml.")
+def add(search: str, config: Path) -> None:
+    """Have SEARCH try a config of your own, in full."""
+    from search.home import Home
+    from search.operate import chosen_from
+
+    folder = Home().find(search)
+    request(search, "add", "the config waits for a slot", chosen=chosen_from(folder, config))
+
+
+@cli.command()
+@click.argument("search")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+def rm(search: str, dry_run: bool) -> None:
+    """Delete SEARCH: its folder and its MLflow runs."""
+    from search.home import Home
+    from search.operate import remove
+
+    for line in remove(Home(), search, dry_run):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("recorded", metavar="ID|CSV")
+@click.option("--scheduler", help="asha, hyperband, median or none.")
+@click.option("--sampler", help="tpe, random, ...")
+@click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--seeds", type=click.IntRange(min=2), default=30, show_default=True)
+@OVERRIDES
+@OUTPUT
+def replay(
+    recorded: str,
+    scheduler: str | None,
+    sampler: str | None,
+    workers: int,
+    seeds: int,
+    overrides: tuple[str, ...],
+    output: str,
+) -> None:
+    """Try samplers and schedulers on recorded curves, before spending GPUs."""
+    from search.home import Home
+    from search.replay import replay_recorded, show_replay
+
+    types = {"scheduler.type": scheduler, "sampler.type": sampler}
+    chosen = [f"{key}={value}" for key, value in types.items() if value is not None]
+    result = replay_recorded(Home(), recorded, [*chosen, *overrides], workers, seeds)
+    show(output, result, show_replay)
 
 
 @cli.command()
@@ -159,6 +251,14 @@ def schema() -> None:
     from search.spec import SearchSpec
 
     click.echo(json.dumps(SearchSpec.model_json_schema(), indent=2))
+
+
+def request(search: str, verb: str, meaning: str, **content: Any) -> None:
+    """Leave a request for the driver of a search."""
+    from search.home import Home
+    from search.operate import ask_driver
+
+    click.echo(ask_driver(Home().find(search), verb, meaning, **content))
 
 
 def show(output: str, content: Any, text: Callable[[Console, Any], object]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from search.analysis import best_paused
 from search.errors import SearchFailed
-from search.history import History, Trial
+from search.history import ENDED, Book, History, Trial
 from search.sampler import Sampler
 from search.scheduler import Scheduler, build_scheduler
 from search.space import baselines, settings
@@ -56,8 +56,8 @@ class Engine:
     def next(self) -> Trial | None:
         """The trial to run next, written down as such; None when there is none to begin now.
 
-        First what was cut off, then what has earned a promotion, then something new; at last,
-        once nothing new comes, the best of each optimizer is run to its end.
+        First what was cut off or added by the user, then what has earned a promotion, then
+        something new; at last, once nothing new comes, the best of each optimizer to its end.
         """
         trial = self._cut_off() or self._promoted() or self._proposed() or self._finisher()
         if trial is not None:
@@ -98,6 +98,33 @@ class Engine:
         self.history.write("end", trial=number, state=state, why=why, again=again)
         return False
 
+    def add(self, chosen: dict[str, Any]) -> None:
+        """A config that the user wants tried: outside the budget of trials, and in full."""
+        trial = self._write(len(self.book.trials), chosen, full=True, added=True)
+        self.cut.append(trial.number)
+
+    def kill(self, number: int) -> bool:
+        """End one trial for good because the user wants it; whether it had to be ended."""
+        trial = self.book.trials.get(number)
+        if trial is None or (trial.state in ENDED and not trial.again):
+            return False
+        self.cut = [other for other in self.cut if other != number]
+        self.end(number, "cancelled", "killed by the user")
+        return True
+
+    def hung(self) -> list[int]:
+        """Running trials without a report for longer than the spec allows."""
+        limit, now = self.spec.trial_timeout, self.history.clock() * 1000
+        if limit is None:
+            return []
+        running = (self.book.trials[n] for n in self.active)
+        return [
+            trial.number
+            for trial in running
+            if trial.state == "running"
+            and now - max(trial.began or now, trial.reported or 0) > limit * 1000
+        ]
+
     def finish(self) -> None:
         """Write how the search ended. Trials still at work were cut off, and go on at resume."""
         cut = [n for n, t in self.book.trials.items() if t.state in ("pending", "running")]
@@ -131,30 +158,32 @@ class Engine:
             return self.end(number, "diverged", f"not finite at step {where}")
         if trial.samples >= trial.config["steps"] * trial.config["batch_size"]:
             return self.end(number, "complete", None)
-        if trial.full or trial.samples == trial.promoted:
-            verdict = "go"
-        else:
-            arm = self._arm_of(trial)
+        arm, verdict = self._arm_of(trial), "go"
+        if not trial.full and trial.samples != trial.promoted:
             verdict = arm.scheduler.judge(trial, self._peers(arm))
+        if verdict == "promote":
+            self.history.write("promote", trial=number, full=False)
         if verdict == "pause":
             self.end(number, "paused", f"not among the best at {trial.samples} samples")
             self._prune_hopeless()
             return False
         if verdict == "stop":
             return self.end(number, "pruned", f"worse than the others at {trial.samples} samples")
-        if self._budget_reached() == "wall_clock":
-            self.stopping = "wall_clock"
-            return self.end(number, "paused", "the budget of time was spent", again=True)
+        if (reached := self._budget_reached()) in ("wall_clock", "gpu_hours"):
+            self.stopping = reached
+            return self.end(number, "paused", f"the budget of {reached} was spent", again=True)
         return True
 
     def _cut_off(self) -> Trial | None:
-        """A trial that an earlier driver left unfinished; its checkpoint knows how far it was."""
+        """A trial that an earlier driver left unfinished, whose checkpoint knows how far it was;
+        or one that the user added.
+        """
         if not self.cut:
             return None
         return self.book.trials[self.cut.pop(0)]
 
     def _promoted(self) -> Trial | None:
-        """A paused trial that has earned to go on."""
+        """A paused trial that has earned to go on since."""
         if self.stopping not in (None, "trials"):
             return None
         for arm in self.arms:
@@ -168,15 +197,19 @@ class Engine:
         self.stopping = self.stopping or self._budget_reached()
         if self.stopping:
             return None
-        number = len(self.book.stage("search"))
-        if number < len(self.baselines):
-            return self._write(number, self.baselines[number], baseline=True)
+        number = len(self.book.trials)
+        if self._asked() < len(self.baselines):
+            # the first is the "before" of every comparison
+            return self._write(
+                number, self.baselines[self._asked()], baseline=True, full=self._asked() == 0
+            )
         arm, optimizer, turn = self._turn()
         if turn is not None and optimizer is not None and arm.sampler.kind != "grid":
             chosen = arm.sampler.spread(number, optimizer, turn, self._quota())
         else:
-            chosen = arm.sampler.ask(number, self._peers(arm), optimizer)
-        return self._write(number, chosen, baseline=False)
+            known = [*self.book.imported, *self._peers(arm)]
+            chosen = arm.sampler.ask(number, known, optimizer)
+        return self._write(number, chosen)
 
     def _finisher(self) -> Trial | None:
         """The best paused trial of an optimizer that has none that went or goes to the end."""
@@ -208,7 +241,7 @@ class Engine:
         return max(1, min(QUOTA, self.spec.budget.trials // len(self.spec.optimizers)))
 
     def _budget_reached(self) -> str | None:
-        budget, asked = self.spec.budget, len(self.book.stage("search"))
+        budget, asked = self.spec.budget, self._asked()
         limit = budget.trials
         if self.spec.allocation == "equal":  # whole rounds: each optimizer gets as many
             limit -= limit % len(self.spec.optimizers)
@@ -216,7 +249,16 @@ class Engine:
             return "trials"
         if budget.wall_clock is not None and self._elapsed() >= budget.wall_clock:
             return "wall_clock"
+        if (
+            budget.gpu_hours is not None
+            and hours_used(self.spec, self.book, self.history.clock()) >= budget.gpu_hours
+        ):
+            return "gpu_hours"
         return None
+
+    def _asked(self) -> int:
+        """Trials that count for the budget: all of the search but those the user added."""
+        return sum(not trial.added for trial in self.book.stage("search"))
 
     def _elapsed(self) -> float:
         """Seconds that drivers of this search have run."""
@@ -225,7 +267,7 @@ class Engine:
 
     def _prune_hopeless(self) -> None:
         """End the paused trials that can't come back, so that their checkpoints can go."""
-        to_come = max(0, self.spec.budget.trials - len(self.book.stage("search")))
+        to_come = max(0, self.spec.budget.trials - self._asked())
         for arm in self.arms:
             for trial in arm.scheduler.hopeless(self._peers(arm), to_come):
                 same = [t for t in self.paused() if t.optimizer == trial.optimizer]
@@ -253,7 +295,10 @@ class Engine:
     def _peers(self, arm: Arm) -> list[Trial]:
         return [trial for trial in self.book.stage("search") if trial.optimizer in arm.names]
 
-    def _write(self, number: int, chosen: dict[str, Any], baseline: bool) -> Trial:
+    def _write(
+        self, number: int, chosen: dict[str, Any], *, baseline: bool = False, **marks: bool
+    ) -> Trial:
+        """Write down a new trial. Marks: `full`, `added`."""
         config = self.spec.trial.resolve(**settings(chosen), threads=threads(self.spec))
         self.history.write(
             "ask",
@@ -262,9 +307,19 @@ class Engine:
             chosen=chosen,
             config=config.model_dump(mode="json"),
             baseline=baseline,
-            full=baseline and number == 0,  # the "before" of every comparison
+            **marks,
         )
         return self.book.trials[number]
+
+
+def hours_used(spec: SearchSpec, book: Book, now: float | None = None) -> float:
+    """GPU-hours of all trials, up to `now` for running ones; CPU-hours where they use no GPU."""
+    seconds = sum(trial.seconds for trial in book.trials.values())
+    if now is not None:
+        began = (trial.began for trial in book.trials.values())
+        seconds += sum(max(0.0, now - ms / 1000) for ms in began if ms is not None)
+    need = spec.resources
+    return seconds / 3600 * (need.gpu or need.cpu) * need.workers
 
 
 def threads(spec: SearchSpec) -> int:

@@ -189,6 +189,8 @@ class Store:
                         for name in REPORT_METRICS
                         if name in event["metrics"]
                     )
+                case "promote" if book.trials[event["trial"]].state == "pending":
+                    self.client.update_run(self.runs[event["trial"]], status="RUNNING")
                 case "begin":
                     self._tag(event["trial"], "running")
                 case "end":

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import redirect_stderr, redirect_stdout
 
 from rich.console import Console
 
 from search.analysis import ranked
-from search.engine import Engine
+from search.engine import Engine, hours_used
 from search.errors import BadInput
 from search.export import export_best
 from search.history import ENDED, FORMAT, Book, DriverLock, History, read_book
 from search.home import Folder, Home
 from search.local import concurrency, own_ray
+from search.origin import compare, notify, origin
 from search.progress import Progress
 from search.record import Recorder, check_reachable, tracking_uri
 from search.spec import SearchSpec
+from search.warm_start import import_trials
 from trainable.datasets import Data, load_data
 
 KEPT = 3  # best complete trials whose checkpoints stay, beside the best of each optimizer
+DRIVER_PATIENCE = 60.0  # seconds that a resume waits for a driver that is ending
 
 
-def run(spec: SearchSpec, home: Home, console: Console) -> tuple[Folder, Book]:
+def run(
+    spec: SearchSpec, home: Home, console: Console, earlier: tuple[str, ...] = ()
+) -> tuple[Folder, Book]:
     """Run a search here, attached, and leave its best trial exported.
+
+    `earlier` are ids of searches to learn from.
 
     Raises:
         BadInput: the data, the model, the machine or the tracking server won't do; nothing began.
@@ -32,45 +40,81 @@ def run(spec: SearchSpec, home: Home, console: Console) -> tuple[Folder, Book]:
     check_reachable(tracking_uri(spec, home))
     concurrent = concurrency(spec)
     data = prepare_data(spec)
+    imported = import_trials(spec, [home.find(name) for name in earlier], console)
     folder = home.new(spec.name)
-    return folder, drive(spec, folder, home, data, concurrent, console)
+    return folder, drive(spec, folder, home, data, concurrent, console, imported)
 
 
-def resume(home: Home, search: str, console: Console) -> tuple[Folder, Book]:
-    """Go on with a search where its last driver left it.
+def resume(
+    home: Home,
+    search: str,
+    console: Console,
+    more: dict[str, float] | None = None,
+    retry: bool = False,
+) -> tuple[Folder, Book]:
+    """Go on with a search where its last driver left it, if given with more budget.
+
+    With `retry`, trials that failed are tried again.
 
     Raises:
         BadInput: there is no such search, its driver still runs, or its data is gone.
     """
     folder = home.find(search)
+    wait_for_driver(folder)
     book = read_book(folder.history)
-    if book.state == "complete":
-        return folder, book
     spec = SearchSpec.model_validate(book.spec)
+    failed = [trial for trial in book.trials.values() if trial.state == "failed"]
+    if book.state == "complete" and not more and not (retry and failed):
+        console.print(f"{folder.id} is complete; `resume --trials N` adds to it")
+        return folder, book
+    if more:
+        used = {"trials": 0, "wall_clock": book.seconds, "gpu_hours": hours_used(spec, book)}
+        spec = spec.model_copy(update={"budget": spec.budget.plus(more, used)})
     data = prepare_data(spec)
-    return folder, drive(spec, folder, home, data, concurrency(spec), console)
+    for warning in compare(book.origin, origin(spec, data)):
+        console.print(f"[yellow]warning:[/] {warning}")
+    again = [trial.number for trial in failed] if retry else []
+    return folder, drive(spec, folder, home, data, concurrency(spec), console, again=again)
 
 
 def drive(
-    spec: SearchSpec, folder: Folder, home: Home, data: Data, concurrent: int, console: Console
+    spec: SearchSpec,
+    folder: Folder,
+    home: Home,
+    data: Data,
+    concurrent: int,
+    console: Console,
+    imported: list[dict[str, object]] | None = None,
+    again: list[int] | None = None,
 ) -> Book:
     """Run a search, or what is left of it, until its end or an interruption."""
     with DriverLock(folder.lock):
         history = History(folder.history)
-        history.write("start", search=folder.id, spec=spec.model_dump(mode="json"), format=FORMAT)
+        history.write(
+            "start",
+            search=folder.id,
+            spec=spec.model_dump(mode="json"),
+            origin=origin(spec, data),
+            format=FORMAT,
+        )
+        if imported:
+            history.write("import", trials=imported)
+        for number in again or []:
+            history.write("retry", trial=number)
         with Recorder(spec, folder, home), Progress(history.book, console) as progress:
             engine = Engine(spec, history)
             progress.note = "starting Ray"
             with own_ray(sum(part.x.nbytes for part in data)):
                 tune_trials(spec, engine, folder, data, concurrent)
             engine.finish()
+            if ranked(history.book):
+                export_best(folder, history.book, folder.best)
             drop_checkpoints(engine, folder)
             write_study(engine, folder)
-            if engine.error is not None:
-                raise engine.error
-            if any(trial.state == "complete" for trial in history.book.trials.values()):
-                export_best(folder, history.book, folder.best)
         history.close()
+    notify(spec, history.book, folder, console)
+    if engine.error is not None:
+        raise engine.error
     return history.book
 
 
@@ -101,7 +145,7 @@ def tune_trials(
         run_config=tune.RunConfig(
             name=folder.id,
             storage_path=str(folder.tune),
-            callbacks=[EngineCallback(engine)],
+            callbacks=[EngineCallback(engine, folder)],
             failure_config=tune.FailureConfig(max_failures=spec.retries),
             checkpoint_config=tune.CheckpointConfig(
                 checkpoint_at_end=False
@@ -146,3 +190,17 @@ def prepare_data(spec: SearchSpec) -> Data:
     except ValueError as error:
         raise BadInput(str(error)) from error
     return data
+
+
+def wait_for_driver(folder: Folder) -> None:
+    """Give a driver that is ending the time to end.
+
+    Raises:
+        BadInput: it still runs.
+    """
+    deadline = time.monotonic() + DRIVER_PATIENCE
+    while DriverLock.held(folder.lock):
+        ending = read_book(folder.history).ending or any(folder.requests.glob("*.json"))
+        if not ending or time.monotonic() > deadline:
+            raise BadInput(f"{folder.id}: its driver is still running")
+        time.sleep(0.5)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, Protocol
 
-from search.history import Trial
+from search.history import ENDED, Trial
 from search.spec import SearchSpec
 
-Verdict = Literal["go", "pause", "stop"]  # a paused trial may be promoted, a stopped one not
+# go: not at a rung. promote: on from this one. A paused trial may be promoted later, a stopped
+# one not.
+Verdict = Literal["go", "promote", "pause", "stop"]
 
 
 class Scheduler(Protocol):
@@ -72,6 +74,10 @@ class Asha:
     entered it so far, and is paused otherwise. A free slot goes to a paused trial that has come
     to be among the best in the meantime, before a new one is begun. So, unlike where trials are
     only ever stopped, the first to arrive don't run to the end unopposed.
+
+    Of n trials at a rung no more than n / reduction_factor go on, but for new leaders: with a
+    sampler that learns, each proposal is among the best when it comes, and by rank alone nearly
+    all of them would run in full.
     """
 
     rungs: tuple[int, ...]  # samples, ascending, below the full budget
@@ -85,7 +91,7 @@ class Asha:
         index = self._rung_of(trial)
         if index is None or trial.reports[-1]["samples"] != self._entry(trial, index):
             return "go"  # between rungs
-        return "go" if trial.number in self._best(index, peers) else "pause"
+        return "promote" if trial.number in self._best(index, peers) else "pause"
 
     def promotable(self, peers: Sequence[Trial]) -> Trial | None:
         paused = {trial.number: trial for trial in peers if trial.state == "paused"}
@@ -114,10 +120,23 @@ class Asha:
             ]
         return lost
 
-    def _best(self, index: int, peers: Iterable[Trial]) -> list[int]:
+    def _best(self, index: int, peers: Sequence[Trial]) -> list[int]:
         """The trials that may go on from a rung, the best first."""
         ranking = self._ranking(index, peers)
-        return ranking[: len(ranking) // self.reduction_factor]
+        places = len(ranking) // self.reduction_factor
+        gone = {trial.number for trial in peers if self._went_on(trial, index)}
+        free = places - len(gone.intersection(ranking))
+        alive = {trial.number for trial in peers if trial.state not in ENDED}
+        waiting = [n for n in ranking[:places] if n in alive and n not in gone]
+        leads = waiting[:1] == ranking[:1]
+        return waiting[: max(free, int(leads))]
+
+    def _went_on(self, trial: Trial, index: int) -> bool:
+        """Whether a trial has left a rung behind, or was told to go on from it."""
+        if trial.samples < self.rungs[index]:
+            return False
+        entry = self._entry(trial, index)
+        return trial.samples > entry or trial.promoted == entry
 
     def _ranking(self, index: int, peers: Iterable[Trial]) -> list[int]:
         entered = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from search.errors import BadInput
-from search.reading import KeyPath, nearest, read, shown
+from search.reading import Document, KeyPath, nearest, read, shown
 from search.space import Knobs, Range, Space, WarmupSteps
 from trainable.config import TrialSettings
 from trainable.optimizers import OPTIMIZERS
@@ -40,6 +40,20 @@ def seconds(given: Any) -> Any:
             "duration", "expected a duration such as 90s, 30m or 2h, got {given}", {"given": given}
         )
     return given
+
+
+def duration(given: str, where: str) -> float:
+    """A duration from the command line, in seconds.
+
+    Raises:
+        BadInput: it is none.
+    """
+    try:
+        return float(seconds(given if given[-1:] in UNITS else given + "s"))
+    except (PydanticCustomError, ValueError) as error:
+        raise BadInput(
+            f"{where}: expected a duration such as 90s, 30m or 2h, got {given}"
+        ) from error
 
 
 Duration = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(seconds)]
@@ -80,7 +94,15 @@ class Budget(Frozen):
 
     trials: int = Field(40, ge=1)
     wall_clock: Duration = None
-    gpu_hours: float | None = Field(None, gt=0)
+    gpu_hours: float | None = Field(None, gt=0)  # CPU-hours where trials use no GPU
+
+    def plus(self, more: Mapping[str, float], used: Mapping[str, float]) -> Budget:
+        """This budget with more on top; without a limit so far, counted from what is used."""
+        limits = {
+            key: (used[key] if (mine := getattr(self, key)) is None else mine) + amount
+            for key, amount in more.items()
+        }
+        return self.model_copy(update=limits)
 
 
 class Confirm(Frozen):
@@ -118,6 +140,7 @@ class SearchSpec(Frozen):
     trial_timeout: Duration = None
     confirm: Confirm | None = None
     resources: Resources = Resources()
+    notify: str | None = None  # a command to run when the search ends
     retries: int = Field(3, ge=0)  # of a trial whose process was lost
     tracking: Tracking = Tracking()
     storage: str | None = None  # null: under the home
@@ -134,7 +157,15 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
     Raises:
         BadInput: every fault of the spec, one line each.
     """
-    document = read(path)
+    return validate(read(path), overrides)
+
+
+def validate(document: Document, overrides: Sequence[str] = ()) -> SearchSpec:
+    """Check a spec that was read, with `a.b=value` overrides.
+
+    Raises:
+        BadInput: every fault of the spec, one line each.
+    """
     for assignment in overrides:
         document.override(assignment)
     try:
@@ -235,8 +266,6 @@ NOT_YET: dict[str, Callable[[Any], bool]] = {
     "trial.init": lambda value: value is not None,
     "trial.freeze": bool,
     "trial.loss": lambda value: value is not None,
-    "budget.gpu_hours": lambda value: value is not None,
-    "trial_timeout": lambda value: value is not None,
     "confirm": lambda value: value is not None,
     "resources.workers": lambda value: value > 1,
     "storage": lambda value: value is not None and "://" in value,
