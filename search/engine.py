@@ -7,6 +7,7 @@ from the book: built on a history that already has events, it stands where their
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from search.scheduler import Scheduler, build_scheduler
 from search.space import baselines, settings
 from search.spec import SearchSpec
 
+DESIGNED = ("grid", "qmc")  # samplers that spread over the space by themselves
 QUOTA = 4  # trials that adaptive allocation gives each optimizer before the sampler decides
 
 
@@ -203,13 +205,20 @@ class Engine:
             return self._write(
                 number, self.baselines[self._asked()], baseline=True, full=self._asked() == 0
             )
-        arm, optimizer, turn = self._turn()
-        if turn is not None and optimizer is not None and arm.sampler.kind != "grid":
-            chosen = arm.sampler.spread(number, optimizer, turn, self._quota())
-        else:
-            known = [*self.book.imported, *self._peers(arm)]
-            chosen = arm.sampler.ask(number, known, optimizer)
-        return self._write(number, chosen)
+        for arm, optimizer, turn in self._turns():
+            if (chosen := self._draw(number, arm, optimizer, turn)) is not None:
+                return self._write(number, chosen)
+        self.stopping = "trials"  # a grid has no more
+        return None
+
+    def _draw(
+        self, number: int, arm: Arm, optimizer: str | None, turn: int | None
+    ) -> dict[str, Any] | None:
+        """Have an arm's sampler propose; None when its grid is exhausted."""
+        known = [*self.book.imported, *self._peers(arm)]
+        if turn is None or optimizer is None or arm.sampler.kind in DESIGNED:
+            return arm.sampler.ask(number, known, optimizer)
+        return arm.sampler.spread(number, known, optimizer, turn, self._quota())
 
     def _finisher(self) -> Trial | None:
         """The best paused trial of an optimizer that has none that went or goes to the end."""
@@ -224,17 +233,17 @@ class Engine:
                 return trial
         return None
 
-    def _turn(self) -> tuple[Arm, str | None, int | None]:
-        """Whose turn it is: the arm, an optimizer if the sampler is not to choose it, and which
-        of the optimizer's first trials this is, if it is one of those.
+    def _turns(self) -> Iterator[tuple[Arm, str | None, int | None]]:
+        """Whose turn it is, the optimizer with the fewest trials first: the arm, the optimizer if
+        the sampler is not to choose it, and which of its first trials this is, if one of those.
         """
         drawn = [t.optimizer for t in self.book.stage("search") if not t.baseline]
         all_of = [t.optimizer for t in self.book.stage("search")]
-        fewest = min(self.spec.optimizers, key=all_of.count)
-        arm = next(arm for arm in self.arms if fewest in arm.names)
-        first = all_of.count(fewest) < self._quota()
-        turn = drawn.count(fewest) if first else None
-        return arm, fewest if first or self.spec.allocation == "equal" else None, turn
+        for name in sorted(self.spec.optimizers, key=all_of.count):
+            first = all_of.count(name) < self._quota()
+            given = first or self.spec.allocation == "equal"
+            arm = next(arm for arm in self.arms if name in arm.names)
+            yield arm, name if given else None, drawn.count(name) if first else None
 
     def _quota(self) -> int:
         """Trials that each optimizer gets before a sampler learns from results."""

@@ -56,12 +56,8 @@ def notify(spec: SearchSpec, book: Book, folder: Folder, console: Console) -> No
     if spec.notify is None:
         return
     told = {"DIFFSWEEP_SEARCH": folder.id, "DIFFSWEEP_STATE": book.state}
+    command, env = shlex.split(spec.notify), {**os.environ, **told}
     try:
-        subprocess.run(  # noqa: S603: the user's own command
-            shlex.split(spec.notify),
-            env={**os.environ, **told},
-            timeout=NOTIFY_SECONDS,
-            check=True,
-        )
+        subprocess.run(command, env=env, timeout=NOTIFY_SECONDS, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError) as error:
         console.print(f"[yellow]warning:[/] notify: {error}")

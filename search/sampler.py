@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import random
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,18 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import (
-    BaseSampler,
-    CmaEsSampler,
-    GPSampler,
-    QMCSampler,
-    RandomSampler,
-    TPESampler,
-)
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search.designs import combinations, evolve, sobol
 from search.history import Trial
 from search.space import Range, Space, between, distributions
 
@@ -49,10 +44,7 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
     "gp": lambda seed: GPSampler(seed=seed),
-    "cmaes": lambda seed: CmaEsSampler(seed=seed, warn_independent_sampling=False),
-    "qmc": lambda seed: QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False),
 }
-SEQUENCES = ("qmc",)  # one sequence for the whole search: the seed is the spec's alone
 
 
 @dataclass
@@ -68,37 +60,60 @@ class Sampler:
     study_name: str = "study"
     _told: dict[int, tuple[tuple[str, int], FrozenTrial | None]] = field(default_factory=dict)
 
-    def ask(self, number: int, trials: Sequence[Trial], optimizer: str | None) -> dict[str, Any]:
-        """Propose trial `number` after `trials`, if given with this optimizer: by dimension."""
+    def ask(
+        self, number: int, trials: Sequence[Trial], optimizer: str | None
+    ) -> dict[str, Any] | None:
+        """Propose trial `number` after `trials`, if given with this optimizer: by dimension.
+
+        None when a grid is exhausted.
+        """
         seen = {identity(trial.chosen) for trial in trials}
         if self.kind == "grid":
-            return next(c for c in self.grid(optimizer) if identity(c) not in seen)
-        for attempt in range(ATTEMPTS):
-            chosen = self._draw(number, attempt, trials, optimizer)
-            if identity(chosen) not in seen:
-                break
-        return chosen
+            return next((c for c in self.grid(optimizer) if identity(c) not in seen), None)
+        own = optimizer or self.names[number % len(self.names)]
+        if self.kind == "qmc":
+            return sobol(self.space, own, self.seed, sum(t.optimizer == own for t in trials))
+        if self.kind == "cmaes":
+            mine = [trial for trial in trials if trial.optimizer == own]
+            worth = furthest_first(self.metric, self.mode)
+            return self._fresh(
+                seen, lambda n: evolve(self.space, own, mine, worth, mix(self.seed, number, n))
+            )
+        return self._fresh(seen, lambda attempt: self._draw(number, attempt, trials, optimizer))
 
-    def spread(self, number: int, optimizer: str, turn: int, turns: int) -> dict[str, Any]:
+    def spread(
+        self, number: int, trials: Sequence[Trial], optimizer: str, turn: int, turns: int
+    ) -> dict[str, Any]:
         """One of an optimizer's first `turns` trials, spread over its ranges.
 
         The learning rate takes a stratum of its range in each turn, those in the middle first:
         ranges are made to have the good values inside. All else is drawn at random.
         """
-        chosen = self._draw(number, 0, (), optimizer, "random")
-        key = f"{optimizer}.lr"
+        key, seen = f"{optimizer}.lr", {identity(trial.chosen) for trial in trials}
         dimension = dict(self.space.dimensions(optimizer))[key]
-        if isinstance(dimension, Range):
-            order = sorted(range(turns), key=lambda s: (abs(s - (turns - 1) / 2), s))
-            inside = random.Random(mix(self.seed, number)).random()  # noqa: S311
-            chosen[key] = between(dimension, (order[turn] + inside) / turns)
+        order = sorted(range(turns), key=lambda s: (abs(s - (turns - 1) / 2), s))
+
+        def draw(attempt: int) -> dict[str, Any]:
+            chosen = self._draw(number, attempt, (), optimizer, "random")
+            if isinstance(dimension, Range):
+                inside = random.Random(mix(self.seed, number, attempt)).random()  # noqa: S311
+                chosen[key] = between(dimension, (order[turn] + inside) / turns)
+            return chosen
+
+        return self._fresh(seen, draw)
+
+    def _fresh(self, seen: set[str], draw: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+        """The first of some draws that was not tried before; a small space may have none."""
+        for attempt in range(ATTEMPTS):
+            chosen = draw(attempt)
+            if identity(chosen) not in seen:
+                break
         return chosen
 
     def grid(self, optimizer: str | None = None) -> list[dict[str, Any]]:
         """Every combination of choices, optimizers in turn."""
         names = self.names if optimizer is None else [optimizer]
-        combinations = [_combinations(self.space, name) for name in names]
-        rounds = itertools.zip_longest(*combinations)
+        rounds = itertools.zip_longest(*(combinations(self.space, name) for name in names))
         return [chosen for one in rounds for chosen in one if chosen is not None]
 
     def study(self, trials: Sequence[Trial], journal: Path | None = None) -> optuna.Study:
@@ -124,8 +139,7 @@ class Sampler:
         kind = kind or self.kind
         with quiet():
             study = self.study(() if kind == "random" else trials)
-            parts = (self.seed,) if kind in SEQUENCES else (self.seed, number, attempt)
-            study.sampler = SAMPLERS[kind](mix(*parts))
+            study.sampler = SAMPLERS[kind](mix(self.seed, number, attempt))
             if optimizer is not None and len(self.names) > 1:
                 study.enqueue_trial({"optimizer": optimizer})
             return self.space.propose(study.ask(), self.names)
@@ -171,10 +185,16 @@ class Sampler:
         return penalty
 
 
-def _combinations(space: Space, name: str) -> list[dict[str, Any]]:
-    dimensions = dict(space.dimensions(name))
-    products = itertools.product(*(dimension.ends for dimension in dimensions.values()))
-    return [{"optimizer": name, **dict(zip(dimensions, p, strict=True))} for p in products]
+def furthest_first(metric: str, mode: str) -> Callable[[Trial], tuple[float, float]]:
+    """A sort key: trials that got further come first, and among equals the better ones."""
+    sign = 1 if mode == "min" else -1
+
+    def key(trial: Trial) -> tuple[float, float]:
+        value = trial.last(metric)
+        bad = value is None or trial.state == "diverged"
+        return (math.inf, 0.0) if bad else (-trial.samples, sign * (value or 0.0))
+
+    return key
 
 
 def mix(*parts: int) -> int:

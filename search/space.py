@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -282,6 +283,16 @@ def between(dimension: Range, quantile: float) -> float:
         return float(1 - (1 - low) * ((1 - high) / (1 - low)) ** quantile)
     steps = 0 if dimension.step is None else round((high - low) * quantile / dimension.step)
     return low + (dimension.step * steps if dimension.step else (high - low) * quantile)
+
+
+def quantile_of(dimension: Range, value: float) -> float:
+    """Where a value lies in its range, in the scale in which it is searched: 0 to 1."""
+    low, high = dimension.low, dimension.high
+    if dimension.log:
+        return math.log(value / low) / math.log(high / low)
+    if dimension.log_from_one:
+        return math.log((1 - value) / (1 - low)) / math.log((1 - high) / (1 - low))
+    return (value - low) / (high - low)
 
 
 def _from_optuna(dimension: Range | Choices, value: Value) -> Value:

@@ -188,6 +188,7 @@ def check(spec: SearchSpec, given: Any = None) -> Iterator[tuple[KeyPath, str]]:
         yield from _check_optimizer(name, knobs)
     yield from _check_shared(spec)
     yield from _check_baselines(spec)
+    yield from _check_sampler(spec)
     steps, grace = spec.trial.steps, spec.scheduler.grace_steps
     if grace is not None and grace > steps:
         yield (
@@ -235,6 +236,21 @@ def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             except ValidationError as error:
                 message = error.errors()[0]["msg"].lower()
                 yield ("space", key), f"{shown(end)} won't do: {message}"
+
+
+def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    kind, where = spec.sampler.type, ("sampler", "type")
+    if kind == "gp" and spec.allocation == "adaptive" and len(spec.optimizers) > 1:
+        yield (
+            where,
+            "gp can't search several optimizers together, whose knobs differ; use "
+            "allocation: equal (a study for each), or sampler tpe",
+        )
+    if kind == "grid":
+        for name in spec.optimizers:
+            for key, dimension in spec.space.dimensions(name):
+                if isinstance(dimension, Range):
+                    yield where, f"grid needs lists of choices, {key} is a range"
 
 
 def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
