@@ -13,11 +13,12 @@ import os
 import sqlite3
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from search.analysis import best
 from search.describe import describe_search
@@ -55,23 +56,33 @@ def tracking_uri(spec: SearchSpec, home: Home) -> str:
 
 
 def check_reachable(uri: str) -> None:
-    """Look whether the tracking server answers.
+    """Look whether the tracking server answers, or the database can be written.
 
     Raises:
-        BadInput: it does not, or MLflow has no such kind of store.
+        BadInput: it does not, it can't, or MLflow has no such kind of store.
     """
-    scheme = uri.partition(":")[0]
-    if scheme in ("http", "https"):
-        try:
+    parts = urlsplit(uri)
+    shown = uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+    try:
+        if parts.scheme in ("http", "https"):
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()  # noqa: S310
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise BadInput(f"tracking.uri: {uri} does not answer: {reason}") from error
-    elif scheme not in ("sqlite", "postgresql", "mysql", "mssql", "postgresql+psycopg2"):
-        raise BadInput(
-            f"tracking.uri: {uri} is no store that diffsweep can use; "
-            "want http(s)://host:port, sqlite:///file or postgresql://..."
-        )
+        elif parts.scheme == "sqlite":
+            with closing(sqlite3.connect(uri.partition(":///")[2], timeout=5)) as database:
+                database.execute("BEGIN IMMEDIATE")  # takes the right to write, writes nothing
+        elif parts.scheme.partition("+")[0] in ("postgresql", "mysql", "mssql"):
+            from sqlalchemy import create_engine
+
+            create_engine(uri).connect().close()
+        else:
+            raise BadInput(
+                f"tracking.uri: {shown} is no store that diffsweep can use; "
+                "want http(s)://host:port, sqlite:///file or postgresql://..."
+            )
+    except BadInput:
+        raise
+    except Exception as error:  # each kind of store fails in ways of its own
+        reason = str(getattr(error, "reason", error)).splitlines()[0]
+        raise BadInput(f"tracking.uri: {shown} does not answer: {reason}") from error
 
 
 class Recorder:
