@@ -187,7 +187,8 @@ def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         pytest.param(
             "name: a\nspace: {optimizer: {adma: {}}}\n",
             [
-                "spec.yaml:2:21 space.optimizer.adma: unknown optimizer 'adma', did you mean 'adam'?"
+                "spec.yaml:2:21 space.optimizer.adma: unknown optimizer 'adma', "
+                "did you mean 'adam'?",
             ],
             id="unknown optimizer",
         ),
