@@ -304,7 +304,7 @@ class Nothing(DiffsweepError):
 def main() -> None:
     """Run the command; faults are one line each on stderr, without a traceback."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="diffsweep", standalone_mode=False)
     except DiffsweepError as error:
         for fault in error.faults:
             click.echo(f"{'error: ' if not isinstance(error, BadInput) else ''}{fault}", err=True)

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from search.analysis import best
-from search.describe import name, settings_of
+from search.describe import name, settings_of, yaml_text
 from search.errors import BadInput
 from search.history import Book, Trial
 from search.home import Folder
-from search.record import yaml_text
 from trainable.checkpoint import NAME as CHECKPOINT
 
 FILES = ("config.yaml", "model.safetensors", "metrics.json", "README.md", "samples.png")

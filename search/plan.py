@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from search.record import yaml_text
+from search.describe import yaml_text
 from search.scheduler import rung_levels
 from search.space import Choices, Fixed, Range, baselines
 from search.spec import SearchSpec

@@ -75,6 +75,11 @@ def _dimension(given: Any) -> Any:
     if isinstance(given, list | tuple):
         if not given:
             raise PydanticCustomError("empty_choices", "a list of choices needs at least one")
+        for value in given:
+            if isinstance(value, dict | list | tuple):
+                raise PydanticCustomError(
+                    "choice", "a choice is a number, a text, true, false or null, not a list"
+                )
         return Choices(values=tuple(given))
     return given if isinstance(given, Range | Choices | Fixed | dict) else Fixed(value=given)
 

@@ -17,11 +17,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from search.errors import BadInput
-from search.reading import Document, KeyPath, nearest, read, shown
+from search.reading import Document, KeyPath, in_words, nearest, read, shown
 from search.space import Knobs, Range, Space, WarmupSteps
-from trainable.config import TrialSettings
+from trainable.config import TrialConfig, TrialSettings
 from trainable.optimizers import OPTIMIZERS
-from trainable.shelf import Frozen, Listed
+from trainable.shelf import Frozen, Listed, load
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 METRICS = ("val_loss", "val_loss_q1", "val_loss_q2", "val_loss_q3", "val_loss_q4")
@@ -172,16 +172,12 @@ def validate(document: Document, overrides: Sequence[str] = ()) -> SearchSpec:
         spec = SearchSpec.model_validate(document.data)
     except ValidationError as error:
         raise document.explain(error, SearchSpec) from error
-    faults = [
-        f"{document.locate(where)} {'.'.join(map(str, where))}: {message}"
-        for where, message in check(spec, document.data)
-    ]
-    if faults:
+    if faults := [document.fault(where, message) for where, message in check(spec)]:
         raise BadInput(*faults)
     return spec
 
 
-def check(spec: SearchSpec, given: Any = None) -> Iterator[tuple[KeyPath, str]]:
+def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     """Faults that need more than one key to see: where, and what is wrong."""
     yield from _not_yet(spec)
     for name, knobs in spec.space.optimizer.items():
@@ -189,6 +185,12 @@ def check(spec: SearchSpec, given: Any = None) -> Iterator[tuple[KeyPath, str]]:
     yield from _check_shared(spec)
     yield from _check_baselines(spec)
     yield from _check_sampler(spec)
+    yield from _check_own_code(spec)
+    if spec.resources.gpu > 1 and spec.resources.gpu % 1:
+        yield (
+            ("resources", "gpu"),
+            f"{spec.resources.gpu:g} GPUs: a fraction of one, or whole ones",
+        )
     steps, grace = spec.trial.steps, spec.scheduler.grace_steps
     if grace is not None and grace > steps:
         yield (
@@ -218,7 +220,8 @@ def _check_optimizer(name: str, knobs: Knobs) -> Iterator[tuple[KeyPath, str]]:
             try:
                 entry.model_validate({"type": name, "lr": 1e-3, knob: end})
             except ValidationError as error:
-                yield (*where, knob), f"{shown(end)} won't do: {error.errors()[0]['msg'].lower()}"
+                yield (*where, knob), in_words(error.errors()[0], entry)
+                break
 
 
 def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -234,8 +237,8 @@ def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             try:
                 spec.trial.resolve(**some, **{key: value})
             except ValidationError as error:
-                message = error.errors()[0]["msg"].lower()
-                yield ("space", key), f"{shown(end)} won't do: {message}"
+                yield ("space", key), in_words(error.errors()[0], TrialConfig)
+                break
 
 
 def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -258,13 +261,31 @@ def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         where = ("baselines", index)
         try:
             optimizer = spec.trial.resolve(**config).optimizer.type
-        except (ValidationError, TypeError) as error:
-            detail = error.errors()[0] if isinstance(error, ValidationError) else None
-            path = ".".join(map(str, detail["loc"])) if detail else ""
-            yield where, f"{path}: {detail['msg'].lower()}" if detail else str(error)
+        except ValidationError as error:
+            for detail in error.errors():
+                path = ".".join(str(key) for key in detail["loc"] if key in config)
+                yield (*where, path), in_words(detail, TrialConfig)
             continue
         if optimizer not in spec.space.optimizer:
             yield where, f"optimizer '{optimizer}' is not in space.optimizer"
+
+
+def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    """Import what the user's own entries name; whatever their code raises is told in a line."""
+    named: dict[KeyPath, str] = {
+        ("trial", "dataset", "type"): spec.trial.dataset.type,
+        ("trial", "model", "type"): spec.trial.model.type,
+        **{("space", "optimizer", name): name for name in spec.optimizers},
+    }
+    for where, target in named.items():
+        if ":" not in target:
+            continue
+        try:
+            load(target)
+        except Exception as error:
+            known = isinstance(error, ValueError) and str(error).startswith("can't import")
+            reason = f"can't import '{target}': {type(error).__name__}: {error}"
+            yield where, (str(error) if known else reason).splitlines()[0]
 
 
 def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -284,5 +305,6 @@ NOT_YET: dict[str, Callable[[Any], bool]] = {
     "trial.loss": lambda value: value is not None,
     "confirm": lambda value: value is not None,
     "resources.workers": lambda value: value > 1,
-    "storage": lambda value: value is not None and "://" in value,
+    "storage": lambda value: value is not None,
+    "code": bool,
 }
