@@ -11,7 +11,7 @@ import torch
 
 from trainable.train import TrainState
 
-FORMAT = 1
+FORMAT = 2
 NAME = "checkpoint.pt"
 
 
@@ -28,6 +28,10 @@ def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> N
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "emas": state.emas.state_dict(),
+        "evaluated": {
+            name: weight.detach()
+            for name, weight in zip(state.trained, state.evaluated(), strict=True)
+        },
         "means": {"sums": state.means.sums, "count": state.means.count},
         "rng": _rng(state),
         "last_report": last_report,
@@ -56,10 +60,13 @@ def load(state: TrainState, path: Path) -> dict[str, Any] | None:
 
 
 def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
-    """The model's state with the named weights (raw, or those of an EMA) in place of its own."""
+    """The model's state with the named weights (raw, or those of an EMA) in place of its own.
+
+    Raw weights are those that count: a Schedule-Free optimizer trains other ones.
+    """
     content = torch.load(path, map_location="cpu", weights_only=True)
     model: dict[str, torch.Tensor] = content["model"]
-    model.update(content["emas"].get(weights, {}))
+    model.update(content["emas"].get(weights, content["evaluated"]))
     return model
 
 

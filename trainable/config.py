@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from trainable.data import DatasetConfig, Digits
 from trainable.lr_schedules import LrSchedule
@@ -91,6 +91,14 @@ class TrialConfig(TrialSettings):
     lr_schedule: LrSchedule = "constant"
     clip_norm: float | None = Field(None, gt=0)  # largest norm of the gradient; null: no clipping
     threads: int | None = Field(None, ge=1)  # of the CPU; part of what makes a number repeatable
+
+    @model_validator(mode="after")
+    def check_lr_schedule(self) -> Self:
+        if self.optimizer.constant_lr and self.lr_schedule != "constant":
+            raise ValueError(
+                f"{self.optimizer.type} needs lr_schedule constant, got {self.lr_schedule}"
+            )
+        return self
 
     @property
     def warmup_steps(self) -> int:

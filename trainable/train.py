@@ -12,13 +12,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils import clip_grad_norm_
 
+from trainable.build_optimizer import (
+    build_optimizer,
+    check_eight_bit,
+    evaluated,
+    has_modes,
+    optimizer_bytes,
+)
 from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data
 from trainable.diffusion import Network, build_process, loss
 from trainable.ema import Emas
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import DivergenceWatch, PeakMemory, RunningMeans, Validation
-from trainable.optimizers import build_optimizer, optimizer_bytes
+from trainable.optimizers import OPTIMIZERS, EightBit
+from trainable.shelf import load
 
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
@@ -34,7 +42,12 @@ class TrainState:
         torch.manual_seed(config.seed)  # initial weights, dropout
         self.process = build_process(config.diffusion, self.device)
         self.model = build_model(config, data, self.process.time_scale).to(self.device)
-        self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.trained = {n: w for n, w in self.model.named_parameters() if w.requires_grad}
+        inputs = [part.to(self.device) for part in two_examples(data)]
+        self.optimizer = build_optimizer(config.optimizer, self.model, inputs, config.steps)
+        self.modes = has_modes(self.optimizer)
+        if self.modes:
+            self.optimizer.train()  # type: ignore[attr-defined]
         self.emas = Emas(config.ema, self.model)
         self.batches = Batches(data, config, self.device)
         self.validation = Validation(
@@ -56,11 +69,16 @@ class TrainState:
         """Examples seen: the clock of a trial."""
         return self.step * self.config.batch_size
 
+    def evaluated(self) -> list[Tensor]:
+        """The trained weights as they count: for most optimizers, as they are."""
+        weights: list[Tensor] = list(self.trained.values())
+        return evaluated(self.optimizer, weights) if self.modes else weights
+
 
 def train_until(state: TrainState, samples: int) -> None:
     """Train until `samples` examples have been seen, or until the training diverges."""
     config, model, optimizer = state.config, state.model, state.optimizer
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    weights = list(state.trained.values())
     largest_norm = math.inf if config.clip_norm is None else config.clip_norm
     began, first_step = time.perf_counter(), state.step
     model.train()
@@ -77,7 +95,7 @@ def train_until(state: TrainState, samples: int) -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        state.emas.update(state.step)
+        state.emas.update(state.step, state.evaluated())
         state.means.add(mean_loss, grad_norm)
     if state.diverged_at is None and state.watch.flush():
         state.diverged_at = state.step - 1
@@ -144,9 +162,12 @@ def sample(state: TrainState, weights: str, count: int, steps: int = 40) -> Tens
 
 def network(state: TrainState, weights: str) -> Network:
     """The model with the named weights in place of its own."""
-    if weights == RAW:
+    if weights == RAW and not state.modes:
         return state.model
-    average = state.emas.averages[weights]
+    if weights == RAW:
+        average = dict(zip(state.trained, state.evaluated(), strict=True))
+    else:
+        average = state.emas.averages[weights]
     return lambda *inputs: functional_call(state.model, average, inputs)
 
 
@@ -215,9 +236,7 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     """
     process = build_process(settings.diffusion, torch.device("cpu"))
     model = build_model(settings, data, process.time_scale).eval()
-    x = torch.tensor(data.train.x[:2])
-    labels = data.train.labels
-    inputs = (x, torch.zeros(2), *(() if labels is None else (torch.tensor(labels[:2]),)))
+    inputs = two_examples(data)
     try:
         with torch.no_grad():
             shape = model(*inputs).shape
@@ -225,11 +244,30 @@ def try_model(settings: TrialSettings, data: Data) -> None:
         raise ValueError(
             f"trial.model: {settings.model.type} fails on examples of shape {data.shape}: {error}"
         ) from error
-    if shape != x.shape:
+    if shape != inputs[0].shape:
         raise ValueError(
             f"trial.model: {settings.model.type} answers shape {tuple(shape[1:])} to examples of "
             f"shape {data.shape}, need the same"
         )
+
+
+def try_optimizer(name: str, device: str) -> None:
+    """See that an optimizer's code can be imported here, and that its device is there.
+
+    Raises:
+        ValueError: it can't be used; the message says why.
+    """
+    if name not in OPTIMIZERS:
+        load(name)
+    elif issubclass(OPTIMIZERS[name], EightBit):
+        check_eight_bit(name, pick_device(device))
+
+
+def two_examples(data: Data) -> list[Tensor]:
+    """What a model can be called with: x, t and, where the data has them, labels."""
+    labels = data.train.labels
+    inputs = [torch.tensor(data.train.x[:2]), torch.zeros(2)]
+    return inputs if labels is None else [*inputs, torch.tensor(labels[:2])]
 
 
 def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Module:
