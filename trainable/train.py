@@ -7,6 +7,7 @@ import math
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -49,6 +50,7 @@ class TrainState:
         if self.modes:
             self.optimizer.train()  # type: ignore[attr-defined]
         self.emas = Emas(config.ema, self.model)
+        self.limit = float(np.abs(data.train.x).max())
         self.batches = Batches(data, config, self.device)
         self.validation = Validation(
             self.process,
@@ -85,7 +87,9 @@ def train_until(state: TrainState, samples: int) -> None:
     while state.samples < samples and state.diverged_at is None:
         x0, labels, noise, u = state.batches.draw(state.samples)
         with autocast(state):
-            mean_loss = loss(state.process, model, x0, noise, u, labels).mean()
+            losses = loss(state.process, model, x0, noise, u, labels)
+            weight = state.process.weight(u)
+            mean_loss = losses.mean() if weight is None else (weight * losses).mean()
         mean_loss.backward()  # type: ignore[no-untyped-call]
         grad_norm = clip_grad_norm_(weights, largest_norm, foreach=True)  # the norm before
         if state.watch.diverged(grad_norm):
@@ -157,7 +161,7 @@ def sample(state: TrainState, weights: str, count: int, steps: int = 40) -> Tens
         unconditional, net = net, lambda x, t: unconditional(x, t, labels)
     state.model.eval()
     with autocast(state):
-        return state.process.sample(net, noise, steps).float().cpu()
+        return state.process.sample(net, noise, steps, state.limit).float().cpu()
 
 
 def network(state: TrainState, weights: str) -> Network:
