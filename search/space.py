@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Value = float | int | str | bool | None
 WHOLE_NUMBERS = frozenset({"batch_size", "warmup.steps"})
+IF_ASKED_FOR = ("clip_value", "clip_agc", "batch_size")  # searched only if the space has them
 DEFAULT_OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 
 
@@ -129,6 +130,8 @@ class Space(Frozen):
     )
     lr_schedule: Dimension = Choices(values=("constant", "linear", "cosine", "wsd"))
     clip_norm: Dimension = Choices(values=(None, 0.1, 1.0, 5.0))
+    clip_value: Dimension | None = None  # null: no such clipping
+    clip_agc: Dimension | None = None
     batch_size: Dimension | None = None  # null: that of the trial settings
 
     def dimensions(self, optimizer: str) -> Iterator[tuple[str, Range | Choices | Fixed]]:
@@ -147,8 +150,9 @@ class Space(Frozen):
             yield "warmup", self.warmup
         yield "lr_schedule", self.lr_schedule
         yield "clip_norm", self.clip_norm
-        if self.batch_size is not None:
-            yield "batch_size", self.batch_size
+        for name in IF_ASKED_FOR:
+            if (dimension := getattr(self, name)) is not None:
+                yield name, dimension
 
     def largest_warmup(self, steps: int) -> int:
         """The longest warmup that a trial of `steps` can have, in steps."""
@@ -252,8 +256,9 @@ def choice_of(config: TrialConfig, space: Space) -> dict[str, Any]:
         in_steps = isinstance(config.warmup, Steps)
         chosen["warmup"] = config.warmup_steps / config.steps if in_steps else config.warmup
     chosen |= {"lr_schedule": config.lr_schedule, "clip_norm": config.clip_norm}
-    if space.batch_size is not None:
-        chosen["batch_size"] = config.batch_size
+    for key in IF_ASKED_FOR:
+        if getattr(space, key) is not None:
+            chosen[key] = getattr(config, key)
     for key, dimension in space.dimensions(name):
         if isinstance(dimension, Fixed):
             chosen[key] = dimension.value

@@ -32,7 +32,7 @@ def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> N
             name: weight.detach()
             for name, weight in zip(state.trained, state.evaluated(), strict=True)
         },
-        "means": {"sums": state.means.sums, "count": state.means.count},
+        "log": state.log.state_dict(),
         "rng": _rng(state),
         "last_report": last_report,
     }
@@ -52,8 +52,7 @@ def load(state: TrainState, path: Path) -> dict[str, Any] | None:
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.emas.load_state_dict(content["emas"])
-    state.means.sums.copy_(content["means"]["sums"])
-    state.means.count = content["means"]["count"]
+    state.log.load_state_dict(content["log"])
     _set_rng(state, content["rng"])
     last_report: dict[str, Any] | None = content["last_report"]
     return last_report

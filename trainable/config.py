@@ -83,6 +83,7 @@ class TrialSettings(Frozen):
     diffusion: Diffusion = Diffusion()
     batch_size: int = Field(64, ge=1)
     steps: int = Field(1000, ge=1)  # the full budget of one trial
+    micro_batch: int | None = Field(None, ge=1)  # examples at once; null: the whole batch
     report_every: int = Field(50, ge=1)  # steps between validations
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -127,6 +128,8 @@ class TrialConfig(TrialSettings):
     warmup: Warmup = 0.0  # a fraction of the budget, or {steps: n}
     lr_schedule: LrSchedule = "constant"
     clip_norm: float | None = Field(None, gt=0)  # largest norm of the gradient; null: no clipping
+    clip_value: float | None = Field(None, gt=0)  # largest absolute value in the gradient
+    clip_agc: float | None = Field(None, gt=0)  # largest ratio of a unit's gradient to its weights
     threads: int | None = Field(None, ge=1)  # of the CPU; part of what makes a number repeatable
 
     @model_validator(mode="after")

@@ -11,23 +11,32 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.utils import clip_grad_norm_
 
 from trainable.build_optimizer import (
     build_optimizer,
     check_eight_bit,
+    edge_layers,
     evaluated,
     has_modes,
     optimizer_bytes,
 )
+from trainable.clipping import Clipping
 from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data
-from trainable.diffusion import Network, build_process, loss
+from trainable.diffusion import Network, build_process
 from trainable.ema import Emas
 from trainable.lr_schedules import lr_factor
-from trainable.metrics import DivergenceWatch, PeakMemory, RunningMeans, Validation
+from trainable.metrics import DivergenceWatch, PeakMemory, Validation
+from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
 from trainable.optimizers import OPTIMIZERS, EightBit
 from trainable.shelf import load
+from trainable.stability import (
+    VARIANCE_EVERY,
+    VARIANCE_SHARE,
+    StepLog,
+    gradient_variance,
+    update_ratio,
+)
 
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
@@ -52,16 +61,15 @@ class TrainState:
         self.emas = Emas(config.ema, self.model)
         self.limit = float(np.abs(data.train.x).max())
         self.batches = Batches(data, config, self.device)
-        self.validation = Validation(
-            self.process,
-            data.validation,
-            config.validation_examples or len(data.validation.x) // 4 * 4,
-            config.batch_size,
-            self.device,
+        self.objective, self.validation = build_objective(self, data)
+        output = edge_layers(self.model, inputs)[1].parameters() if config.clip_agc else ()
+        self.clip = Clipping(
+            self.trained.values(), config.clip_norm, config.clip_value, config.clip_agc, output
         )
         self.step = 0
         self.diverged_at: int | None = None  # the step whose gradient was not finite
-        self.means = RunningMeans(("train_loss", "grad_norm"), self.device)
+        self.log = StepLog(config.report_every, self.device)
+        self.update_ratio: Tensor | None = None  # of the last step before a report
         self.watch = DivergenceWatch(self.device)
         self.memory = PeakMemory(self.device)
         self.seconds, self.timed_steps = 0.0, 0  # spent in training since the last report
@@ -79,32 +87,46 @@ class TrainState:
 
 def train_until(state: TrainState, samples: int) -> None:
     """Train until `samples` examples have been seen, or until the training diverges."""
-    config, model, optimizer = state.config, state.model, state.optimizer
-    weights = list(state.trained.values())
-    largest_norm = math.inf if config.clip_norm is None else config.clip_norm
+    config, optimizer = state.config, state.optimizer
     began, first_step = time.perf_counter(), state.step
-    model.train()
+    state.model.train()
     while state.samples < samples and state.diverged_at is None:
-        x0, labels, noise, u = state.batches.draw(state.samples)
-        with autocast(state):
-            losses = loss(state.process, model, x0, noise, u, labels)
-            weight = state.process.weight(u)
-            mean_loss = losses.mean() if weight is None else (weight * losses).mean()
-        mean_loss.backward()  # type: ignore[no-untyped-call]
-        grad_norm = clip_grad_norm_(weights, largest_norm, foreach=True)  # the norm before
+        mean_loss = backward(state, state.batches.draw(state.samples))
+        grad_norm, clipped = state.clip()
         if state.watch.diverged(grad_norm):
             state.diverged_at = state.step
             break
         set_lr(optimizer, current_lr(config, state.step))
+        last = state.samples + config.batch_size >= samples
+        before = [weight.detach().clone() for weight in state.trained.values()] if last else []
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state.step += 1
         state.emas.update(state.step, state.evaluated())
-        state.means.add(mean_loss, grad_norm)
+        state.log.add(mean_loss, grad_norm, clipped)
+        if last:
+            state.update_ratio = update_ratio(before, list(state.trained.values()))
     if state.diverged_at is None and state.watch.flush():
         state.diverged_at = state.step - 1
     state.seconds += time.perf_counter() - began
     state.timed_steps += state.step - first_step
+
+
+def backward(state: TrainState, batch: Batch) -> Tensor:
+    """Leave the gradient of the mean loss in the weights, and return the loss.
+
+    A batch that does not fit is taken in micro-batches; the gradient is the same up to rounding.
+    """
+    parts = batch.split(state.config.micro_batch or len(batch.x0))
+    shares = []
+    for part in parts:
+        with autocast(state):
+            share = state.objective(state.model, part)
+        if len(parts) > 1:
+            share = share * (len(part.x0) / len(batch.x0))
+        share.backward()  # type: ignore[no-untyped-call]
+        shares.append(share.detach())
+    return shares[0] if len(shares) == 1 else torch.stack(shares).sum()
 
 
 def report(state: TrainState) -> dict[str, Any]:
@@ -114,7 +136,8 @@ def report(state: TrainState) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "step": state.step,
         "samples": state.samples,
-        **state.means.take(),
+        **state.log.take(),
+        **insight(state),
         "lr": current_lr(state.config, max(state.step - 1, 0)),
         "val_loss": losses[best][0],
         **{f"val_loss_q{q}": value for q, value in enumerate(losses[best][1:], start=1)},
@@ -128,6 +151,28 @@ def report(state: TrainState) -> dict[str, Any]:
     if state.diverged_at is None and not math.isfinite(metrics["val_loss"]):
         state.diverged_at = state.step
     return metrics
+
+
+def insight(state: TrainState) -> dict[str, float]:
+    """What is measured at a report alone; the variance of gradients only now and then."""
+    config, validation = state.config, state.validation
+    found: dict[str, float] = {}
+    if state.update_ratio is not None:
+        found["update_ratio"] = state.update_ratio.item()
+    every = math.ceil(VARIANCE_EVERY / config.report_every) * config.report_every
+    due = state.step % every == 0 or state.step == config.steps
+    if not due or state.diverged_at is not None or not isinstance(validation, Validation):
+        return found
+
+    def loss_of(cut: slice) -> Tensor:
+        with autocast(state):
+            return validation.each(state.model, cut).mean()
+
+    state.model.eval()
+    size = max(1, config.batch_size // VARIANCE_SHARE)
+    weights = list(state.trained.values())
+    variances = gradient_variance(loss_of, weights, len(validation.u), size)
+    return found | {f"grad_variance_q{q}": v for q, v in enumerate(variances, start=1)}
 
 
 def next_report(config: TrialConfig, rungs: list[int], samples: int) -> tuple[int, bool]:
@@ -207,13 +252,13 @@ class Batches:
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self._orders: dict[int, Tensor] = {}  # epoch -> permutation
 
-    def draw(self, place: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-        """The batch that begins at `place`: examples, their labels, noise, and quantiles u."""
+    def draw(self, place: int) -> Batch:
+        """The batch that begins at `place`."""
         index = self._indices(place)
         x0 = self.x[index]
         noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
         u = torch.rand(len(x0), generator=self.generator, device=self.device)
-        return x0, None if self.labels is None else self.labels[index], noise, u
+        return Batch(x0, None if self.labels is None else self.labels[index], noise, u)
 
     def _indices(self, place: int) -> Tensor:
         n, parts, missing = len(self.x), [], self.batch_size
@@ -232,6 +277,17 @@ class Batches:
         return self._orders[epoch]
 
 
+def build_objective(state: TrainState, data: Data) -> tuple[Objective, Validation | OwnValidation]:
+    """What the training minimizes, and how it is validated."""
+    config, device = state.config, state.device
+    places = config.validation_examples or len(data.validation.x) // 4 * 4
+    if config.loss is not None:
+        own = OwnObjective(config.loss, state.batches.generator)
+        return own, OwnValidation(own, data.validation, places, device)
+    validation = Validation(state.process, data.validation, places, config.batch_size, device)
+    return ProcessObjective(state.process), validation
+
+
 def try_model(settings: TrialSettings, data: Data) -> None:
     """Build the model and give it two examples, to see that it takes this data.
 
@@ -241,6 +297,11 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     process = build_process(settings.diffusion, torch.device("cpu"))
     model = build_model(settings, data, process.time_scale).eval()
     inputs = two_examples(data)
+    if settings.loss is not None:
+        labels = inputs[2] if len(inputs) > 2 else None
+        own = OwnObjective(settings.loss, torch.Generator())
+        own(model, Batch(inputs[0], labels, *(2 * [torch.empty(0)])))
+        return
     try:
         with torch.no_grad():
             shape = model(*inputs).shape
