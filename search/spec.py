@@ -248,8 +248,6 @@ def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 NOT_YET: dict[str, Callable[[Any], bool]] = {
-    "trial.init": lambda value: value is not None,
-    "trial.freeze": bool,
     "sampler.type": lambda value: value not in ("tpe", "random"),
     "scheduler.type": lambda value: value not in ("asha", "none"),
     "budget.gpu_hours": lambda value: value is not None,

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trainable.finetune import merged
 from trainable.train import TrainState
 
 FORMAT = 2
@@ -61,12 +62,13 @@ def load(state: TrainState, path: Path) -> dict[str, Any] | None:
 def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
     """The model's state with the named weights (raw, or those of an EMA) in place of its own.
 
-    Raw weights are those that count: a Schedule-Free optimizer trains other ones.
+    Raw weights are those that count: a Schedule-Free optimizer trains other ones. Adapters are
+    part of the weights that they adapt.
     """
     content = torch.load(path, map_location="cpu", weights_only=True)
     model: dict[str, torch.Tensor] = content["model"]
     model.update(content["emas"].get(weights, content["evaluated"]))
-    return model
+    return merged(model)
 
 
 def write_atomically(path: Path, content: Any) -> None:
@@ -86,6 +88,8 @@ def write_atomically(path: Path, content: Any) -> None:
 def _rng(state: TrainState) -> dict[str, torch.Tensor]:
     """The random streams: noise and noise levels, and torch's own (dropout)."""
     streams = {"batches": state.batches.generator.get_state(), "torch": torch.get_rng_state()}
+    if state.batches.augment is not None:
+        streams["augment"] = state.batches.augment.generator.get_state()
     if state.device.type == "cuda":
         streams["cuda"] = torch.cuda.get_rng_state(state.device)
     return streams
@@ -94,5 +98,7 @@ def _rng(state: TrainState) -> dict[str, torch.Tensor]:
 def _set_rng(state: TrainState, streams: dict[str, torch.Tensor]) -> None:
     state.batches.generator.set_state(streams["batches"].cpu())
     torch.set_rng_state(streams["torch"].cpu())
+    if state.batches.augment is not None:
+        state.batches.augment.generator.set_state(streams["augment"].cpu())
     if state.device.type == "cuda":
         torch.cuda.set_rng_state(streams["cuda"].cpu(), state.device)

@@ -75,6 +75,22 @@ ONLY_FOR = {
 }
 
 
+class Adapters(Frozen):
+    """Low-rank updates of linear and convolution layers, trained in place of all weights."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float | None = Field(None, gt=0)  # the update counts alpha / rank times; null: rank
+    patterns: Annotated[Listed[str], Field(min_length=1)] = ("*",)  # of layers' names
+
+
+class Augmentation(Frozen):
+    """How training images are varied; validation images never are."""
+
+    flip: bool = False  # left to right, half of the time
+    crop: int = Field(0, ge=0)  # pixels that an image is moved by, at most, mirrored at its edge
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
 class TrialSettings(Frozen):
     """What all trials of a search share: the section `trial:` of a spec."""
 
@@ -90,9 +106,17 @@ class TrialSettings(Frozen):
     ema: Listed[EmaName] = ("power-0.75", "power-0.67", "0.999")  # tracked together
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     init: str | None = None  # safetensors weights to start from
-    freeze: Listed[str] = ()  # patterns of weights that stay as they are
+    freeze: Listed[str] = ()  # patterns of names of weights that stay as they are
+    adapters: Adapters | None = None
+    augment: Augmentation | None = None
     loss: ImportString | None = None  # a process of the user's own
     validation_examples: int | None = Field(None, ge=4)  # null: what costs 4 % of the training
+
+    @model_validator(mode="after")
+    def check_adapters(self) -> Self:
+        if self.adapters is not None and self.init is None:
+            raise ValueError("adapters change weights that are there: give init, too")
+        return self
 
     @property
     def samples(self) -> int:

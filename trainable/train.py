@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trainable.augment import Augment
 from trainable.build_optimizer import (
     build_optimizer,
     check_eight_bit,
@@ -25,6 +26,7 @@ from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data
 from trainable.diffusion import Network, build_process
 from trainable.ema import Emas
+from trainable.finetune import prepare
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
@@ -51,7 +53,9 @@ class TrainState:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)  # initial weights, dropout
         self.process = build_process(config.diffusion, self.device)
-        self.model = build_model(config, data, self.process.time_scale).to(self.device)
+        self.model = build_model(config, data, self.process.time_scale)
+        prepare(self.model, config)
+        self.model.to(self.device)
         self.trained = {n: w for n, w in self.model.named_parameters() if w.requires_grad}
         inputs = [part.to(self.device) for part in two_examples(data)]
         self.optimizer = build_optimizer(config.optimizer, self.model, inputs, config.steps)
@@ -250,12 +254,17 @@ class Batches:
         self.shape, self.classes = data.shape, data.classes
         self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
         self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.augment = None
+        if config.augment is not None:
+            self.augment = Augment(config.augment, data.shape, config.seed, device)
         self._orders: dict[int, Tensor] = {}  # epoch -> permutation
 
     def draw(self, place: int) -> Batch:
         """The batch that begins at `place`."""
         index = self._indices(place)
         x0 = self.x[index]
+        if self.augment is not None:
+            x0 = self.augment(x0)
         noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
         u = torch.rand(len(x0), generator=self.generator, device=self.device)
         return Batch(x0, None if self.labels is None else self.labels[index], noise, u)
@@ -296,6 +305,9 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     """
     process = build_process(settings.diffusion, torch.device("cpu"))
     model = build_model(settings, data, process.time_scale).eval()
+    prepare(model, settings)
+    if settings.augment is not None:
+        Augment(settings.augment, data.shape, 0, torch.device("cpu"))
     inputs = two_examples(data)
     if settings.loss is not None:
         labels = inputs[2] if len(inputs) > 2 else None
