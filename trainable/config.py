@@ -90,6 +90,7 @@ class TrialConfig(TrialSettings):
     warmup: Warmup = 0.0  # a fraction of the budget, or {steps: n}
     lr_schedule: LrSchedule = "constant"
     clip_norm: float | None = Field(None, gt=0)  # largest norm of the gradient; null: no clipping
+    code: Listed[str] = ()  # folders of the user's own modules
     threads: int | None = Field(None, ge=1)  # of the CPU; part of what makes a number repeatable
 
     @property

@@ -19,6 +19,8 @@ from trainable.ema import Emas
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import DivergenceWatch, PeakMemory, RunningMeans, Validation
 from trainable.optimizers import build_optimizer, optimizer_bytes
+from trainable.shelf import told
+from trainable.tensors import scaled, view
 
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
@@ -174,9 +176,9 @@ class Batches:
     """
 
     def __init__(self, data: Data, config: TrialConfig, device: torch.device) -> None:
-        self.x = torch.tensor(data.train.x).to(device)
+        self.x = view(data.train.x).to(device)
         labels = data.train.labels
-        self.labels = None if labels is None else torch.tensor(labels).to(device)
+        self.labels = None if labels is None else view(labels).to(device)
         self.shape, self.classes = data.shape, data.classes
         self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
         self.generator = torch.Generator(device).manual_seed(config.seed)
@@ -185,7 +187,7 @@ class Batches:
     def draw(self, place: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         """The batch that begins at `place`: examples, their labels, noise, and quantiles u."""
         index = self._indices(place)
-        x0 = self.x[index]
+        x0 = scaled(self.x[index])
         noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
         u = torch.rand(len(x0), generator=self.generator, device=self.device)
         return x0, None if self.labels is None else self.labels[index], noise, u
@@ -213,22 +215,28 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     Raises:
         ValueError: it does not; the message says why.
     """
-    process = build_process(settings.diffusion, torch.device("cpu"))
-    model = build_model(settings, data, process.time_scale).eval()
-    x = torch.tensor(data.train.x[:2])
+    name, cpu = settings.model.type, torch.device("cpu")
+    scale = build_process(settings.diffusion, cpu).time_scale
+    x = scaled(view(data.train.x[:2]).clone())
     labels = data.train.labels
-    inputs = (x, torch.zeros(2), *(() if labels is None else (torch.tensor(labels[:2]),)))
+    inputs = (x, torch.zeros(2), *(() if labels is None else (view(labels[:2]).clone(),)))
+    try:
+        model = build_model(settings, data, scale).eval()
+    except ValueError as error:
+        raise ValueError(f"trial.model: {error}") from error
+    except Exception as error:
+        raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
     try:
         with torch.no_grad():
             shape = model(*inputs).shape
-    except (RuntimeError, TypeError, IndexError) as error:
+    except Exception as error:
         raise ValueError(
-            f"trial.model: {settings.model.type} fails on examples of shape {data.shape}: {error}"
+            f"trial.model: {name} fails on examples of shape {data.shape}: {told(error)}"
         ) from error
     if shape != x.shape:
         raise ValueError(
-            f"trial.model: {settings.model.type} answers shape {tuple(shape[1:])} to examples of "
-            f"shape {data.shape}, need the same"
+            f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "
+            f"{data.shape}, need the same"
         )
 
 
@@ -238,10 +246,7 @@ def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Modu
     Raises:
         ValueError: the model does not take examples of this shape.
     """
-    knobs = config.model.knobs()
-    if config.model.type == "unet":
-        knobs |= {"labels": data.classes, "time_scale": time_scale}
-    model: nn.Module = config.model.load()(data.shape, **knobs)
+    model: nn.Module = config.model.build(data.shape, data.classes, time_scale)
     return model
 
 
