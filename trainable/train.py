@@ -29,7 +29,7 @@ class TrainState:
     """All that one training holds: what it was told, and what it has become."""
 
     def __init__(self, config: TrialConfig, data: Data) -> None:
-        self.config = config
+        self.config, self.data = config, data
         self.device = pick_device(config.device)
         if config.threads:
             torch.set_num_threads(config.threads)
