@@ -142,12 +142,14 @@ def prepare_data(spec: SearchSpec) -> Data:
     Raises:
         BadInput: the data can't be trained on, or the model does not take it.
     """
+    from trainable.quality import try_features
     from trainable.train import try_model
 
     try:
         use_code(spec.code)
         data = load_data(spec.trial.dataset)
         try_model(spec.trial, data)
+        try_features(spec.trial, data)
     except ValueError as error:
         raise BadInput(str(error)) from error
     return data

@@ -25,7 +25,11 @@ REPORT_METRICS = (
     "samples",
     "steps_per_second",
 )
-END_METRICS = ("optimizer_bytes", "peak_memory_bytes")  # kept once, when the trial ends
+QUALITY_METRICS = tuple(
+    f"quality_{name}{of}" for of in ("", "_real", "_noise") for name in ("mmd", "fd", "coverage")
+)
+# kept once, when the trial ends
+END_METRICS = ("optimizer_bytes", "peak_memory_bytes", *QUALITY_METRICS)
 
 
 class Validation:

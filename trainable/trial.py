@@ -14,6 +14,7 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.quality import measure
 from trainable.shelf import use_code
 from trainable.train import (
     TrainState,
@@ -83,6 +84,8 @@ class DiffusionTrial(tune.Trainable):
         train_until(state, target)
         metrics = report(state) | {"diverged_at": state.diverged_at}
         finished = state.samples >= state.config.samples
+        if finished and state.diverged_at is None:
+            metrics |= measure(state, metrics["weights"])
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
         if finished and is_image(self.data.shape):
