@@ -308,7 +308,8 @@ class Engine:
         self, number: int, chosen: dict[str, Any], *, baseline: bool = False, **marks: bool
     ) -> Trial:
         """Write down a new trial. Marks: `full`, `added`."""
-        config = self.spec.trial.resolve(**settings(chosen), threads=threads(self.spec))
+        spec = self.spec
+        config = spec.trial.resolve(**settings(chosen), threads=threads(spec), code=spec.code)
         self.history.write(
             "ask",
             trial=number,

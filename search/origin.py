@@ -25,7 +25,7 @@ NOTIFY_SECONDS = 60  # that the command of `notify` may take
 def origin(spec: SearchSpec, data: Data) -> dict[str, Any]:
     """Versions and a fingerprint of the data."""
     digest = hashlib.sha256()
-    for part in data:
+    for part in data.parts:
         digest.update(part.x.tobytes())
     return {
         "python": platform.python_version(),

@@ -21,6 +21,7 @@ from search.record import Recorder, check_reachable, tracking_uri
 from search.spec import SearchSpec
 from search.warm_start import import_trials
 from trainable.datasets import Data, load_data
+from trainable.shelf import use_code
 
 KEPT = 3  # best complete trials whose checkpoints stay, beside the best of each optimizer
 DRIVER_PATIENCE = 60.0  # seconds that a resume waits for a driver that is ending
@@ -40,6 +41,8 @@ def run(
     check_reachable(tracking_uri(spec, home))
     concurrent = concurrency(spec)
     data = prepare_data(spec)
+    for note in data.notes:
+        console.print(f"note: {note}")
     imported = import_trials(spec, [home.find(name) for name in earlier], console)
     folder = home.new(spec.name)
     return folder, drive(spec, folder, home, data, concurrent, console, imported)
@@ -104,7 +107,7 @@ def drive(
         with Recorder(spec, folder, home), Progress(history.book, console) as progress:
             engine = Engine(spec, history)
             progress.note = "starting Ray"
-            with own_ray(sum(part.x.nbytes for part in data)):
+            with own_ray(data.nbytes):
                 tune_trials(spec, engine, folder, data, concurrent)
             engine.finish()
             if ranked(history.book):
@@ -183,13 +186,16 @@ def prepare_data(spec: SearchSpec) -> Data:
         BadInput: the data can't be trained on, the model does not take it, or an optimizer can't
             be had on this machine.
     """
+    from trainable.quality import try_features
     from trainable.train import try_model, try_optimizer
 
     try:
+        use_code(spec.code)
         data = load_data(spec.trial.dataset)
         try_model(spec.trial, data)
         for name in spec.optimizers:
             try_optimizer(name, spec.trial.device)
+        try_features(spec.trial, data)
     except ValueError as error:
         raise BadInput(str(error)) from error
     return data

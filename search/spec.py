@@ -16,12 +16,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from search.anchor import anchor
 from search.errors import BadInput
 from search.reading import Document, KeyPath, in_words, nearest, read, shown
 from search.space import Knobs, Range, Space, WarmupSteps, keeps_lr
 from trainable.config import TrialConfig, TrialSettings
 from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.shelf import Frozen, Listed, load
+from trainable.shelf import Frozen, Listed, code_fault, load
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 METRICS = ("val_loss", "val_loss_q1", "val_loss_q2", "val_loss_q3", "val_loss_q4")
@@ -157,17 +158,20 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
     Raises:
         BadInput: every fault of the spec, one line each.
     """
-    return validate(read(path), overrides)
+    return validate(read(path), overrides, path.parent)
 
 
-def validate(document: Document, overrides: Sequence[str] = ()) -> SearchSpec:
-    """Check a spec that was read, with `a.b=value` overrides.
+def validate(
+    document: Document, overrides: Sequence[str] = (), folder: Path = Path()
+) -> SearchSpec:
+    """Check a spec that was read, with `a.b=value` overrides; its paths are from `folder`.
 
     Raises:
         BadInput: every fault of the spec, one line each.
     """
     for assignment in overrides:
         document.override(assignment)
+    anchor(document.data, folder)
     try:
         spec = SearchSpec.model_validate(document.data)
     except ValidationError as error:
@@ -191,6 +195,9 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             ("resources", "gpu"),
             f"{spec.resources.gpu:g} GPUs: a fraction of one, or whole ones",
         )
+    for index, folder in enumerate(spec.code):
+        if fault := code_fault(folder):
+            yield ("code", index), fault
     steps, grace = spec.trial.steps, spec.scheduler.grace_steps
     if grace is not None and grace > steps:
         yield (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from trainable.lr_schedules import lr_factor
 from trainable.metrics import DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
 from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.shelf import load
+from trainable.shelf import load, told
 from trainable.stability import (
     VARIANCE_EVERY,
     VARIANCE_SHARE,
@@ -39,7 +40,9 @@ from trainable.stability import (
     gradient_variance,
     update_ratio,
 )
+from trainable.tensors import scaled, view
 
+SAMPLE_BATCH = 128  # samples drawn at once
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
 
@@ -47,7 +50,7 @@ class TrainState:
     """All that one training holds: what it was told, and what it has become."""
 
     def __init__(self, config: TrialConfig, data: Data) -> None:
-        self.config = config
+        self.config, self.data = config, data
         self.device = pick_device(config.device)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -200,17 +203,33 @@ def validate(state: TrainState, weights: str) -> list[float]:
 
 
 @torch.no_grad()
-def sample(state: TrainState, weights: str, count: int, steps: int = 40) -> Tensor:
-    """`count` samples with the named weights, [count, *shape], from noise of a fixed seed."""
+def sample(
+    state: TrainState, weights: str, count: int, steps: int = 40, labels: Tensor | None = None
+) -> Tensor:
+    """`count` samples with the named weights, [count, *shape], from noise of a fixed seed.
+
+    Of data with labels, those of the given classes [count], or of all in turn.
+    """
     generator = torch.Generator().manual_seed(state.config.seed)
     noise = torch.randn(count, *state.batches.shape, generator=generator).to(state.device)
     net = network(state, weights)
-    if classes := state.batches.classes:
-        labels = torch.arange(count, device=state.device) % classes
-        unconditional, net = net, lambda x, t: unconditional(x, t, labels)
+    if state.batches.classes and labels is None:
+        labels = torch.arange(count) % state.batches.classes
     state.model.eval()
-    with autocast(state):
-        return state.process.sample(net, noise, steps, state.limit).float().cpu()
+    parts = []
+    for start in range(0, count, SAMPLE_BATCH):
+        cut, bound = slice(start, start + SAMPLE_BATCH), net
+        if labels is not None:
+            bound = partial(_with_labels, net, labels[cut].to(state.device))
+        with autocast(state):
+            drawn = state.process.sample(bound, noise[cut], steps, state.limit)
+        parts.append(drawn.float().cpu())
+    return torch.cat(parts)
+
+
+def _with_labels(net: Network, labels: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    answer: Tensor = net(x, t, labels)
+    return answer
 
 
 def network(state: TrainState, weights: str) -> Network:
@@ -248,9 +267,9 @@ class Batches:
     """
 
     def __init__(self, data: Data, config: TrialConfig, device: torch.device) -> None:
-        self.x = torch.tensor(data.train.x).to(device)
+        self.x = view(data.train.x).to(device)
         labels = data.train.labels
-        self.labels = None if labels is None else torch.tensor(labels).to(device)
+        self.labels = None if labels is None else view(labels).to(device)
         self.shape, self.classes = data.shape, data.classes
         self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
         self.generator = torch.Generator(device).manual_seed(config.seed)
@@ -262,7 +281,7 @@ class Batches:
     def draw(self, place: int) -> Batch:
         """The batch that begins at `place`."""
         index = self._indices(place)
-        x0 = self.x[index]
+        x0 = scaled(self.x[index])
         if self.augment is not None:
             x0 = self.augment(x0)
         noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
@@ -303,11 +322,17 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     Raises:
         ValueError: it does not; the message says why.
     """
-    process = build_process(settings.diffusion, torch.device("cpu"))
-    model = build_model(settings, data, process.time_scale).eval()
+    name, cpu = settings.model.type, torch.device("cpu")
+    scale = build_process(settings.diffusion, cpu).time_scale
+    try:
+        model = build_model(settings, data, scale).eval()
+    except ValueError as error:
+        raise ValueError(f"trial.model: {error}") from error
+    except Exception as error:
+        raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
     prepare(model, settings)
     if settings.augment is not None:
-        Augment(settings.augment, data.shape, 0, torch.device("cpu"))
+        Augment(settings.augment, data.shape, 0, cpu)
     inputs = two_examples(data)
     if settings.loss is not None:
         labels = inputs[2] if len(inputs) > 2 else None
@@ -317,14 +342,14 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     try:
         with torch.no_grad():
             shape = model(*inputs).shape
-    except (RuntimeError, TypeError, IndexError) as error:
+    except Exception as error:
         raise ValueError(
-            f"trial.model: {settings.model.type} fails on examples of shape {data.shape}: {error}"
+            f"trial.model: {name} fails on examples of shape {data.shape}: {told(error)}"
         ) from error
     if shape != inputs[0].shape:
         raise ValueError(
-            f"trial.model: {settings.model.type} answers shape {tuple(shape[1:])} to examples of "
-            f"shape {data.shape}, need the same"
+            f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "
+            f"{data.shape}, need the same"
         )
 
 
@@ -343,8 +368,8 @@ def try_optimizer(name: str, device: str) -> None:
 def two_examples(data: Data) -> list[Tensor]:
     """What a model can be called with: x, t and, where the data has them, labels."""
     labels = data.train.labels
-    inputs = [torch.tensor(data.train.x[:2]), torch.zeros(2)]
-    return inputs if labels is None else [*inputs, torch.tensor(labels[:2])]
+    inputs = [scaled(view(data.train.x[:2]).clone()), torch.zeros(2)]
+    return inputs if labels is None else [*inputs, view(labels[:2]).clone()]
 
 
 def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Module:
@@ -353,10 +378,7 @@ def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Modu
     Raises:
         ValueError: the model does not take examples of this shape.
     """
-    knobs = config.model.knobs()
-    if config.model.type == "unet":
-        knobs |= {"labels": data.classes, "time_scale": time_scale}
-    model: nn.Module = config.model.load()(data.shape, **knobs)
+    model: nn.Module = config.model.build(data.shape, data.classes, time_scale)
     return model
 
 

@@ -14,6 +14,8 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.quality import measure
+from trainable.shelf import use_code
 from trainable.train import (
     TrainState,
     free_memory,
@@ -53,7 +55,9 @@ class DiffusionTrial(tune.Trainable):
         try:
             self.folder = Path(config["folder"])
             self.rungs: list[int] = config["rungs"]
-            self.state = TrainState(TrialConfig.model_validate(config["trial"]), self.data)
+            trial = TrialConfig.model_validate(config["trial"])
+            use_code(trial.code)
+            self.state = TrainState(trial, self.data)
             if (path := self.folder / checkpoint.NAME).exists():
                 self.repeat = checkpoint.load(self.state, path)
         except Exception as error:
@@ -80,6 +84,8 @@ class DiffusionTrial(tune.Trainable):
         train_until(state, target)
         metrics = report(state) | {"diverged_at": state.diverged_at}
         finished = state.samples >= state.config.samples
+        if finished and state.diverged_at is None:
+            metrics |= measure(state, metrics["weights"])
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
         if finished and is_image(self.data.shape) and state.config.loss is None:
