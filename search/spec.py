@@ -22,7 +22,7 @@ from search.reading import Document, KeyPath, in_words, nearest, read, shown
 from search.space import Knobs, Range, Space, WarmupSteps, keeps_lr
 from trainable.config import TrialConfig, TrialSettings
 from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.shelf import Frozen, Listed, code_fault, load
+from trainable.shelf import Frozen, Listed, code_fault, load, use_code
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 METRICS = ("val_loss", "val_loss_q1", "val_loss_q2", "val_loss_q3", "val_loss_q4")
@@ -304,11 +304,10 @@ def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         if ":" not in target:
             continue
         try:
+            use_code(folder for folder in spec.code if code_fault(folder) is None)
             load(target)
-        except Exception as error:
-            known = isinstance(error, ValueError) and str(error).startswith("can't import")
-            reason = f"can't import '{target}': {type(error).__name__}: {error}"
-            yield where, (str(error) if known else reason).splitlines()[0]
+        except ValueError as error:
+            yield where, str(error).splitlines()[0]
 
 
 def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -326,5 +325,4 @@ NOT_YET: dict[str, Callable[[Any], bool]] = {
     "confirm": lambda value: value is not None,
     "resources.workers": lambda value: value > 1,
     "storage": lambda value: value is not None,
-    "code": bool,
 }

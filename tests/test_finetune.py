@@ -22,7 +22,7 @@ from trainable.finetune import adapt, merged
 from trainable.train import TrainState, network, report, train_until, try_model
 
 CPU = torch.device("cpu")
-ADAPTERS = {"rank": 2, "patterns": ["down.*", "embed_time.*"]}
+ADAPTERS = {"rank": 2, "patterns": ["down.*", "condition.time.*"]}
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +61,12 @@ def test_weights_that_do_not_fit_are_told(trained: str, data: Data, tmp_path: Pa
 def test_frozen_weights_stay_and_have_no_optimizer_state_and_no_average(
     data: Data, tmp_path: Path
 ) -> None:
-    config = make_config(freeze=["down.*", "embed_time.0.bias"])
+    config = make_config(freeze=["down.*", "condition.time.0.bias"])
     state, free = TrainState(config, data), TrainState(make_config(), data)
     before = {name: weight.clone() for name, weight in state.model.state_dict().items()}
     for s in (state, free):
         train_until(s, 4 * config.batch_size)
-    frozen = {n for n in before if n.startswith("down.") or n == "embed_time.0.bias"}
+    frozen = {n for n in before if n.startswith("down.") or n == "condition.time.0.bias"}
     for name, weight in state.model.state_dict().items():
         assert torch.equal(weight, before[name]) == (name in frozen), name
     saved = sum(before[name].nbytes for name in frozen)

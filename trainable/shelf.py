@@ -63,6 +63,8 @@ def load(target: str) -> Any:
         name = str(error.name)
         hint = "; is its folder in code: [...]?" if module.split(".")[0] == name else ""
         raise ValueError(f"can't import '{target}': no module named '{name}'{hint}") from error
+    except AttributeError as error:
+        raise ValueError(f"can't import '{target}': {error}") from error
     except Exception as error:
         raise ValueError(f"can't import '{target}': {told(error)}") from error
 

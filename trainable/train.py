@@ -330,11 +330,11 @@ def try_model(settings: TrialSettings, data: Data) -> None:
         raise ValueError(f"trial.model: {error}") from error
     except Exception as error:
         raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
-    prepare(model, settings)
     if settings.augment is not None:
         Augment(settings.augment, data.shape, 0, cpu)
     inputs = two_examples(data)
     if settings.loss is not None:
+        prepare(model, settings)
         labels = inputs[2] if len(inputs) > 2 else None
         own = OwnObjective(settings.loss, torch.Generator())
         own(model, Batch(inputs[0], labels, *(2 * [torch.empty(0)])))
@@ -351,6 +351,7 @@ def try_model(settings: TrialSettings, data: Data) -> None:
             f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "
             f"{data.shape}, need the same"
         )
+    prepare(model, settings)
 
 
 def try_optimizer(name: str, device: str) -> None:
