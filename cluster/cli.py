@@ -183,6 +183,23 @@ def replay(
 
 
 @cli.command()
+@click.argument("search")
+@click.option("--top", type=click.IntRange(min=1), help="How many winners; 1 unless set.")
+@click.option("--per", type=click.Choice(["optimizer", "search"]), help="Winners of what.")
+@click.option("--seeds", type=click.IntRange(min=2), help="Fresh seeds for each; 5 unless set.")
+@OUTPUT
+def confirm(search: str, top: int | None, per: str | None, seeds: int | None, output: str) -> None:
+    """Train the winners of SEARCH again in full, on fresh seeds, and judge them on unseen data."""
+    from search.home import Home
+    from search.run import confirm as confirm_search
+
+    given = {"top": top, "per": per, "seeds": seeds}
+    changes = {key: value for key, value in given.items() if value is not None}
+    folder, book = confirm_search(Home(), search, changes, progress_console(output))
+    conclude(folder, book, output)
+
+
+@cli.command()
 @OUTPUT
 def ls(output: str) -> None:
     """List the searches."""
@@ -216,18 +233,49 @@ def trials(search: str, output: str) -> None:
 
 @cli.command()
 @click.argument("search")
-@click.option("--to", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("--to", required=True, help="A folder, s3://bucket/prefix, or models:/NAME.")
+@click.option("--per-optimizer", is_flag=True, help="The best of each optimizer.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["yaml", "hf-args"]),
+    default="yaml",
+    help="hf-args: also the flags of diffusers' train_unconditional.py.",
+)
 @OUTPUT
-def export(search: str, to: Path, output: str) -> None:
+def export(search: str, to: str, per_optimizer: bool, form: str, output: str) -> None:
     """Write the best config of SEARCH with its weights, numbers, and a card."""
-    from search.export import export_best
-    from search.history import read_book
+    from search.export import export as export_search
     from search.home import Home
 
-    folder = Home().find(search)
-    trial = export_best(folder, read_book(folder.history), to)
-    result = {"search": folder.id, "trial": trial.number, "to": str(to)}
-    show(output, result, lambda console, _: console.print(next_after_export(to)))
+    home = Home()
+    result = export_search(home.find(search), home, to, per_optimizer, form)
+    show(output, result, lambda console, content: console.print(after_export(content)))
+
+
+@cli.command()
+@click.argument("search")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    help="Claim only what is more than this share of the loss; 0.01 unless set.",
+)
+@OUTPUT
+def report(search: str, margin: float | None, output: str) -> None:
+    """Write the answer of SEARCH as a page, with its numbers and plots; unfinished ones too."""
+    from search.home import Home
+    from search.publish import publish
+    from search.report import show_answer, write_report
+    from search.status import open_book
+    from search.verdict import MARGIN
+
+    home = Home()
+    folder = home.find(search)
+    book = open_book(folder)
+    content = write_report(folder, book, MARGIN if margin is None else margin)
+    show(output, content, lambda console, content: show_answer(folder, content, console))
+    if problem := publish(folder, home, book, content):
+        click.echo(f"not sent to MLflow: {problem}", err=True)
 
 
 @cli.command()
@@ -305,8 +353,17 @@ def conclude(folder: Folder, book: Book, output: str) -> None:
         raise Nothing(f"{folder.id}: the budget is spent and no trial is complete")
 
 
-def next_after_export(to: Path) -> str:
-    return f"Exported to {to}. Train it again with: diffsweep train {to}/config.yaml"
+def after_export(content: dict[str, Any]) -> str:
+    """What was exported where, and what can be done with it."""
+    lines = []
+    for row in content["exported"]:
+        if "version" in row:
+            lines.append(f"Registered version {row['version']} of {row['to']}, alias champion")
+        else:
+            lines.append(f"Exported {row['optimizer']}-{row['trial']} to {row['to']}")
+    if "://" not in content["to"] and not content["to"].startswith("models:"):
+        lines.append(f"Train it again with: diffsweep train {content['to']}/config.yaml")
+    return "\n".join(lines)
 
 
 class Nothing(DiffsweepError):

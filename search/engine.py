@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search.analysis import best_paused
+from search.confirm import ask_event, is_settled, owed
 from search.errors import SearchFailed
 from search.history import ENDED, Book, History, Trial
 from search.sampler import Sampler
@@ -59,9 +60,16 @@ class Engine:
         """The trial to run next, written down as such; None when there is none to begin now.
 
         First what was cut off or added by the user, then what has earned a promotion, then
-        something new; at last, once nothing new comes, the best of each optimizer to its end.
+        something new; at last, once nothing new comes, the best of each optimizer to its end, and
+        the winners again.
         """
-        trial = self._cut_off() or self._promoted() or self._proposed() or self._finisher()
+        trial = (
+            self._cut_off()
+            or self._promoted()
+            or self._proposed()
+            or self._finisher()
+            or self._confirmation()
+        )
         if trial is not None:
             self.active.add(trial.number)
         return trial
@@ -151,7 +159,8 @@ class Engine:
 
     def rung_levels(self, trial: Trial) -> list[int]:
         """Samples at which this trial has to report."""
-        return list(self._arm_of(trial).scheduler.levels(trial.number))
+        searching = trial.stage == "search"
+        return list(self._arm_of(trial).scheduler.levels(trial.number)) if searching else []
 
     def _judge(self, trial: Trial, metrics: dict[str, Any]) -> bool:
         number = trial.number
@@ -171,7 +180,8 @@ class Engine:
             return False
         if verdict == "stop":
             return self.end(number, "pruned", f"worse than the others at {trial.samples} samples")
-        if (reached := self._budget_reached()) in ("wall_clock", "gpu_hours"):
+        reached = self._budget_reached() if trial.stage == "search" else None
+        if reached in ("wall_clock", "gpu_hours"):
             self.stopping = reached
             return self.end(number, "paused", f"the budget of {reached} was spent", again=True)
         return True
@@ -231,6 +241,16 @@ class Engine:
             if (trial := best_paused(trials, self.metric, self.spec.objective.mode)) is not None:
                 self.history.write("promote", trial=trial.number, full=True)
                 return trial
+        return None
+
+    def _confirmation(self) -> Trial | None:
+        """A confirm trial that is owed, once the search's own trials are through."""
+        through = self.stopping in ("trials", "wall_clock", "gpu_hours") and is_settled(self.book)
+        if self.spec.confirm is None or not through:
+            return None
+        for winner, seed in owed(self.book, self.spec.confirm):
+            event = self.history.write("ask", **ask_event(self.book, winner, seed))
+            return self.book.trials[event["trial"]]
         return None
 
     def _turns(self) -> Iterator[tuple[Arm, str | None, int | None]]:
@@ -324,9 +344,10 @@ class Engine:
 
 def hours_used(spec: SearchSpec, book: Book, now: float | None = None) -> float:
     """GPU-hours of all trials, up to `now` for running ones; CPU-hours where they use no GPU."""
-    seconds = sum(trial.seconds for trial in book.trials.values())
+    trials = book.stage("search")
+    seconds = sum(trial.seconds for trial in trials)
     if now is not None:
-        began = (trial.began for trial in book.trials.values())
+        began = (trial.began for trial in trials)
         seconds += sum(max(0.0, now - ms / 1000) for ms in began if ms is not None)
     need = spec.resources
     return seconds / 3600 * (need.gpu or need.cpu) * need.workers

@@ -43,6 +43,7 @@ class Trial:
     full: bool = False  # nothing stops it before the end of the budget
     again: bool = False  # it was cut off, and goes on when the search does
     seconds: float = 0.0  # that its process ran
+    source: int | None = None  # of a confirm trial: the trial of the search that it repeats
 
     @property
     def optimizer(self) -> str:
@@ -97,6 +98,7 @@ class Book:
                     event["baseline"],
                     full=event.get("full", False),
                     added=event.get("added", False),
+                    source=event.get("source"),
                 )
             case "promote":
                 trial = self.trials[event["trial"]]

@@ -28,6 +28,7 @@ class Folder:
         self.tune = path / "tune"  # Ray Tune's own files, which nothing here reads
         self.requests = path / "requests"
         self.best = path / "best"
+        self.report = path / "report"  # report.html, report.json and the plots
 
     def trial(self, number: int) -> Path:
         """Where a trial writes: its checkpoint, its sample grid."""

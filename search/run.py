@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
 
 from rich.console import Console
 
 from search.analysis import ranked
+from search.confirm import asked_for
 from search.engine import Engine, hours_used
 from search.errors import BadInput
 from search.export import export_best
@@ -17,8 +19,10 @@ from search.home import Folder, Home
 from search.local import concurrency, own_ray
 from search.origin import compare, notify, origin
 from search.progress import Progress
+from search.publish import publish
 from search.record import Recorder, check_reachable, tracking_uri
-from search.spec import SearchSpec
+from search.report import write_report
+from search.spec import Confirm, SearchSpec
 from search.warm_start import import_trials
 from trainable.datasets import Data, load_data
 from trainable.shelf import use_code
@@ -80,6 +84,27 @@ def resume(
     return folder, drive(spec, folder, home, data, concurrency(spec), console, again=again)
 
 
+def confirm(
+    home: Home, search: str, given: dict[str, Any], console: Console
+) -> tuple[Folder, Book]:
+    """Confirm the winners of a search on fresh seeds; what is left of the search runs before.
+
+    `given` are settings of Confirm that differ from the search's own, or from the defaults.
+
+    Raises:
+        BadInput: no trial is complete, there is no such search, or its driver still runs.
+    """
+    folder = home.find(search)
+    book = read_book(folder.history)
+    if not ranked(book):
+        raise BadInput(f"{folder.id}: nothing to confirm, no trial is complete")
+    known = asked_for(book) or Confirm()
+    wanted = Confirm.model_validate(known.model_dump() | given)
+    spec = SearchSpec.model_validate(book.spec).model_copy(update={"confirm": wanted})
+    data = prepare_data(spec)
+    return folder, drive(spec, folder, home, data, concurrency(spec), console)
+
+
 def drive(
     spec: SearchSpec,
     folder: Folder,
@@ -114,7 +139,12 @@ def drive(
                 export_best(folder, history.book, folder.best)
             drop_checkpoints(engine, folder)
             write_study(engine, folder)
+            progress.note = "writing the report"
+            content = write_report(folder, history.book)
         history.close()
+    if problem := publish(folder, home, history.book, content, data):
+        console.print(f"MLflow did not take the report ({problem}). Send it again with:")
+        console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
     notify(spec, history.book, folder, console)
     if engine.error is not None:
         raise engine.error

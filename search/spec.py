@@ -322,7 +322,6 @@ def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 NOT_YET: dict[str, Callable[[Any], bool]] = {
-    "confirm": lambda value: value is not None,
     "resources.workers": lambda value: value > 1,
     "storage": lambda value: value is not None,
 }

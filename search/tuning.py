@@ -74,6 +74,7 @@ class EngineSearcher(Adapter, Searcher):
             "trial": trial.config,
             "rungs": self.engine.rung_levels(trial),
             "folder": str(self.folder.trial(trial.number)),
+            "test": trial.stage == "confirm",  # the search never sees the test part
         }
 
 

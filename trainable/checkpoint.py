@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from pathlib import Path
@@ -36,6 +37,8 @@ def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> N
         "log": state.log.state_dict(),
         "rng": _rng(state),
         "last_report": last_report,
+        "shape": list(state.batches.shape),
+        "classes": state.batches.classes,
     }
     write_atomically(path, content)
 
@@ -69,6 +72,12 @@ def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
     model: dict[str, torch.Tensor] = content["model"]
     model.update(content["emas"].get(weights, content["evaluated"]))
     return merged(model)
+
+
+def read_kind(path: Path) -> dict[str, str]:
+    """The shape and the number of classes of the examples, as safetensors' metadata has them."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return {key: json.dumps(content[key]) for key in ("shape", "classes")}
 
 
 def write_atomically(path: Path, content: Any) -> None:

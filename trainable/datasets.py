@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -13,6 +13,15 @@ from trainable.shelf import Own, told
 SPLIT_SEED = 0  # of the data, not of a trial: every trial and every seed sees the same three parts
 HELD_OUT = 0.15  # of the examples for validation, and as many for the test
 MIN_EXAMPLES = 8
+
+
+class Kind(Protocol):
+    """What a model has to know of its data."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def classes(self) -> int: ...
 
 
 class Part(NamedTuple):

@@ -15,6 +15,8 @@ from trainable.tensors import scaled, view
 
 QUARTILES = 4
 VALIDATION_SEED = 20_110  # the same noise for every trial and every seed
+TEST_SEED = 20_111  # the test part's own noise
+TEST_METRICS = ("test_loss", *(f"test_loss_q{q}" for q in range(1, QUARTILES + 1)))
 # what a report holds, in the order of a trial's record
 REPORT_METRICS = (
     "train_loss",
@@ -24,6 +26,7 @@ REPORT_METRICS = (
     "lr",
     "val_loss",
     *(f"val_loss_q{q}" for q in range(1, QUARTILES + 1)),
+    *TEST_METRICS,  # of confirm trials
     "samples",
     "steps_per_second",
 )
@@ -44,13 +47,21 @@ END_METRICS = (
 class Validation:
     """Held-out examples with fixed noise at stratified noise levels, a quarter in each quartile.
 
+    Validation decides a search; on the test part, with another seed, the winners are confirmed.
+
     With more places than examples, examples come again with other noise and levels.
     """
 
     def __init__(
-        self, process: Process, part: Part, places: int, batch_size: int, device: torch.device
+        self,
+        process: Process,
+        part: Part,
+        places: int,
+        batch_size: int,
+        device: torch.device,
+        seed: int = VALIDATION_SEED,
     ) -> None:
-        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        generator = torch.Generator().manual_seed(seed)
         index = torch.arange(places) % len(part.x)
         strata = torch.arange(places) / places + torch.rand(places, generator=generator) / places
         noise = torch.randn(places, *part.x.shape[1:], generator=generator)

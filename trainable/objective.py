@@ -88,8 +88,14 @@ class OwnValidation:
     """
 
     def __init__(
-        self, objective: OwnObjective, part: Part, places: int, device: torch.device
+        self,
+        objective: OwnObjective,
+        part: Part,
+        places: int,
+        device: torch.device,
+        seed: int = VALIDATION_SEED,
     ) -> None:
+        self.seed = seed
         index = torch.arange(places) % len(part.x)
         self.x0 = torch.tensor(part.x)[index].to(device)
         self.labels = None if part.labels is None else torch.tensor(part.labels)[index].to(device)
@@ -97,7 +103,7 @@ class OwnValidation:
 
     @torch.no_grad()
     def losses(self, network: Network) -> list[float]:
-        generator = torch.Generator(self.device).manual_seed(VALIDATION_SEED)
+        generator = torch.Generator(self.device).manual_seed(self.seed)
         total = 0.0
         for start in range(0, len(self.x0), VALIDATION_BATCH):
             cut = slice(start, start + VALIDATION_BATCH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,12 +25,12 @@ from trainable.build_optimizer import (
 )
 from trainable.clipping import Clipping
 from trainable.config import TrialConfig, TrialSettings
-from trainable.datasets import Data
+from trainable.datasets import Data, Kind
 from trainable.diffusion import Network, build_process
 from trainable.ema import Emas
 from trainable.finetune import prepare
 from trainable.lr_schedules import lr_factor
-from trainable.metrics import DivergenceWatch, PeakMemory, Validation
+from trainable.metrics import TEST_METRICS, TEST_SEED, DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
 from trainable.optimizers import OPTIMIZERS, EightBit
 from trainable.shelf import load, told
@@ -49,7 +50,7 @@ RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 class TrainState:
     """All that one training holds: what it was told, and what it has become."""
 
-    def __init__(self, config: TrialConfig, data: Data) -> None:
+    def __init__(self, config: TrialConfig, data: Data, test: bool = False) -> None:
         self.config, self.data = config, data
         self.device = pick_device(config.device)
         if config.threads:
@@ -68,7 +69,7 @@ class TrainState:
         self.emas = Emas(config.ema, self.model)
         self.limit = float(np.abs(data.train.x).max())
         self.batches = Batches(data, config, self.device)
-        self.objective, self.validation = build_objective(self, data)
+        self.objective, self.validation, self.test = build_objective(self, data, test)
         output = edge_layers(self.model, inputs)[1].parameters() if config.clip_agc else ()
         self.clip = Clipping(
             self.trained.values(), config.clip_norm, config.clip_value, config.clip_agc, output
@@ -148,6 +149,7 @@ def report(state: TrainState) -> dict[str, Any]:
         "lr": current_lr(state.config, max(state.step - 1, 0)),
         "val_loss": losses[best][0],
         **{f"val_loss_q{q}": value for q, value in enumerate(losses[best][1:], start=1)},
+        **test_losses(state, best),
         "weights": best,
         "steps_per_second": state.timed_steps / state.seconds if state.seconds else 0.0,
         "parameters": sum(weight.numel() for weight in state.model.parameters()),
@@ -200,6 +202,16 @@ def validate(state: TrainState, weights: str) -> list[float]:
     state.model.eval()
     with autocast(state):
         return state.validation.losses(network(state, weights))
+
+
+def test_losses(state: TrainState, weights: str) -> dict[str, float]:
+    """The loss on the test part, overall and by quartile, where it was asked for."""
+    if state.test is None:
+        return {}
+    state.model.eval()
+    with autocast(state):
+        losses = state.test.losses(network(state, weights))
+    return dict(zip(TEST_METRICS, losses, strict=True))
 
 
 @torch.no_grad()
@@ -305,15 +317,27 @@ class Batches:
         return self._orders[epoch]
 
 
-def build_objective(state: TrainState, data: Data) -> tuple[Objective, Validation | OwnValidation]:
-    """What the training minimizes, and how it is validated."""
+HeldOut = Validation | OwnValidation
+
+
+def build_objective(
+    state: TrainState, data: Data, test: bool
+) -> tuple[Objective, HeldOut, HeldOut | None]:
+    """What the training minimizes, how it is validated, and if asked for, how it is tested."""
     config, device = state.config, state.device
     places = config.validation_examples or len(data.validation.x) // 4 * 4
+    held_out: Callable[..., HeldOut]
+    objective: Objective
     if config.loss is not None:
-        own = OwnObjective(config.loss, state.batches.generator)
-        return own, OwnValidation(own, data.validation, places, device)
-    validation = Validation(state.process, data.validation, places, config.batch_size, device)
-    return ProcessObjective(state.process), validation
+        objective = own = OwnObjective(config.loss, state.batches.generator)
+        held_out = partial(OwnValidation, own, places=places, device=device)
+    else:
+        objective, batch_size = ProcessObjective(state.process), config.batch_size
+        held_out = partial(
+            Validation, state.process, places=places, batch_size=batch_size, device=device
+        )
+    tested = held_out(part=data.test, seed=TEST_SEED) if test else None  # changes no training
+    return objective, held_out(part=data.validation), tested
 
 
 def try_model(settings: TrialSettings, data: Data) -> None:
@@ -373,7 +397,7 @@ def two_examples(data: Data) -> list[Tensor]:
     return inputs if labels is None else [*inputs, view(labels[:2]).clone()]
 
 
-def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Module:
+def build_model(config: TrialSettings, data: Kind, time_scale: float) -> nn.Module:
     """The network for examples of the data's shape.
 
     Raises:

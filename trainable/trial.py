@@ -31,7 +31,8 @@ SAVE_SHARE = 0.02  # checkpoints take at most this share of the time, but for th
 class DiffusionTrial(tune.Trainable):
     """Trains up to the next report in each `step`.
 
-    Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes}.
+    Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
+    "test": whether it is measured on the test part too}.
     A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
     error of the user's code is a result, so that only a lost process is retried by Ray.
     A trial whose folder has a checkpoint goes on from it, and reports its last report again.
@@ -57,7 +58,7 @@ class DiffusionTrial(tune.Trainable):
             self.rungs: list[int] = config["rungs"]
             trial = TrialConfig.model_validate(config["trial"])
             use_code(trial.code)
-            self.state = TrainState(trial, self.data)
+            self.state = TrainState(trial, self.data, test=config["test"])
             if (path := self.folder / checkpoint.NAME).exists():
                 self.repeat = checkpoint.load(self.state, path)
         except Exception as error:
