@@ -72,4 +72,5 @@ def ask_event(book: Book, winner: Trial, seed: int) -> dict[str, Any]:
         "chosen": winner.chosen,
         "config": winner.config | {"seed": seed},
         "baseline": False,
+        "full": True,
     }

@@ -43,6 +43,16 @@ def describe_search(book: Book) -> str:
     return "\n".join(lines)
 
 
+def describe_trial(trial: Trial) -> str:
+    """The description of a trial's run, when it has ended."""
+    last = trial.reports[-1] if trial.reports else {}
+    at = f" at step {last['step']} of {trial.config['steps']}" if last else ""
+    weights = f" ({last['weights']} weights)" if "weights" in last else ""
+    reached = f", val_loss **{last['val_loss']:.4f}**{weights}" if "val_loss" in last else ""
+    origin = "A published default. " if trial.baseline else ""
+    return f"{origin}**{trial.state}**{at}{reached}: {settings_line(trial)}."
+
+
 def name(trial: Trial) -> str:
     """What a trial's run is called."""
     return f"{trial.optimizer}-{trial.number}"
@@ -67,3 +77,14 @@ def settings_of(trial: Trial) -> dict[str, str]:
 def number(value: float | None, form: str = ".4f") -> str:
     """A number, or a dash where there is none."""
     return "-" if value is None else format(value, form)
+
+
+def yaml_text(content: dict[str, Any]) -> str:
+    """A mapping as YAML, for people."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    stream = StringIO()
+    YAML(typ="safe", pure=True).dump(content, stream)
+    return stream.getvalue()

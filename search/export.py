@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from search.analysis import best, ranked
 from search.card import card, confirmation
+from search.describe import yaml_text
 from search.errors import BadInput
 from search.hf_args import hf_text
 from search.history import Book, Trial, read_book
 from search.home import Folder, Home
-from search.record import yaml_text
 from trainable.checkpoint import NAME as CHECKPOINT
 from trainable.config import TrialConfig
 

@@ -39,10 +39,14 @@ def concurrency(spec: SearchSpec) -> int:
     """How many trials run at once on this machine.
 
     Raises:
-        BadInput: not even one fits.
+        BadInput: not even one fits, or there is no device of the kind that is asked for.
     """
     cpus, gpus = os.cpu_count() or 1, count_gpus()
-    need = spec.resources
+    need, device = spec.resources, spec.trial.device
+    if (device == "cuda" and not gpus) or (device == "mps" and not has_mps()):
+        raise BadInput(
+            f"trial.device: torch finds no {device} device on this machine; want auto or cpu"
+        )
     if need.cpu > cpus:
         raise BadInput(
             f"resources.cpu: a trial needs {need.cpu:g} CPUs, this machine has {cpus}; "
@@ -64,6 +68,13 @@ def count_gpus() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def has_mps() -> bool:
+    """Whether torch can use an Apple GPU here."""
+    import torch
+
+    return torch.backends.mps.is_available()
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from search.record import yaml_text
+from search.describe import yaml_text
 from search.scheduler import rung_levels
 from search.space import Choices, Fixed, Range, baselines
-from search.spec import SearchSpec
+from search.spec import SearchSpec, notes
 from search.verdict import smallest_difference
 
 SEED_NOISE = 0.003  # standard deviation of the loss over seeds, a share of it: the median measured
@@ -36,6 +36,7 @@ def plan(spec: SearchSpec) -> dict[str, Any]:
         "rungs": [*rungs, {"step": steps, "samples": steps * batch, "trials": round(arriving, 1)}],
         "full_trainings": round(cost, 2),
         "without_early_stopping": spec.budget.trials,
+        "notes": list(notes(spec)),
         "baselines": len(baselines(spec.space, spec.trial, spec.baselines)),
     }
 
@@ -64,6 +65,8 @@ def show_plan(spec: SearchSpec, console: Console) -> None:
     for rung in planned["rungs"]:
         table.add_row(str(rung["step"]), f"{rung['samples']:,}", f"{rung['trials']:g}")
     console.print(table)
+    for note in planned["notes"]:
+        console.print(f"note: {note}", highlight=False)
     show_confirm(planned["confirm"], console)
     console.print(
         f"{spec.budget.trials} trials, {planned['baselines']} of them published defaults: about "

@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from datetime import timedelta
+from typing import Any, Literal
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -40,7 +42,7 @@ class Progress:
     def _work(self) -> None:
         if not self.console.is_terminal:
             while not self._stop.wait(QUIET_PERIOD):
-                self.console.print(self.line())
+                self.console.print(self.line(), soft_wrap=True)
             return
         with Live(self.line(), console=self.console, refresh_per_second=4, transient=True) as live:
             while not self._stop.wait(0.25):
@@ -86,21 +88,29 @@ def clock(seconds: float | None) -> str:
     return "?" if seconds is None else str(timedelta(seconds=int(seconds)))
 
 
+def compact(**settings: Any) -> Table:
+    """A table that fits 80 columns: its cells fold rather than lose their end."""
+    return Table(
+        title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True, **settings
+    )
+
+
 def result_table(book: Book) -> Table:
     """The search by optimizer."""
-    table = Table(title=f"{book.id}: {book.state}", title_justify="left")
+    table = compact(title=f"{book.id}: {book.state}")
     columns = (
         "optimizer",
         "trials",
-        "stopped early",
+        "stopped\nearly",
         "diverged",
-        "best val_loss",
+        "best\nval_loss",
         "its lr",
         "steps/s",
-        "state bytes/param",
+        "state\nbytes/\nweight",
     )
     for column in columns:
-        table.add_column(column, justify="left" if column == "optimizer" else "right")
+        justify: Literal["left", "right"] = "left" if column == "optimizer" else "right"
+        table.add_column(column, justify=justify, overflow="fold")
     winner = best(book)
     for optimizer, row in by_optimizer(book).items():
         top = row["best"]
@@ -124,7 +134,7 @@ def best_config(book: Book) -> Table | str:
     winner = best(book)
     if winner is None:
         return "No trial is complete."
-    table = Table(title=f"best config: {name(winner)}", title_justify="left", show_header=False)
+    table = compact(title=f"best config: {name(winner)}", show_header=False)
     for key, value in {"optimizer": winner.optimizer, **settings_of(winner)}.items():
         table.add_row(key, value)
     return table

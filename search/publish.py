@@ -110,7 +110,7 @@ def log_dataset(client: MlflowClient, parent: Run, spec: SearchSpec, data: Data 
     data = data or load_data(config)
     source = CodeDatasetSource({key: str(value) for key, value in config.model_dump().items()})
     inputs = []
-    for context, part in zip(("training", "validation", "test"), data, strict=True):
+    for context, part in zip(("training", "validation", "test"), data.parts, strict=True):
         labels = {} if part.labels is None else {"targets": part.labels}
         entry = from_numpy(part.x, source=source, name=f"{config.type}/{context}", **labels)  # type: ignore[arg-type]
         tags = [InputTag("mlflow.data.context", context)]

@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from search.errors import BadInput
 
 MAX_BYTES = 1 << 20  # a spec is a page; more is a mistake
+MAX_VALUES, MAX_DEPTH = 10_000, 50  # aliases included, which can make much out of a page
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 Position = tuple[int, int]  # line and column, from 1
 KeyPath = tuple[str | int, ...]
@@ -28,6 +29,7 @@ class Document:
 
     def __init__(self, name: str, data: Any, positions: dict[KeyPath, Position]) -> None:
         self.name, self.data, self.positions = name, data, positions
+        self.overrides: dict[KeyPath, str] = {}  # what came from --set, not from the file
 
     def override(self, assignment: str) -> None:
         """Apply `a.b=value`, the value read as YAML.
@@ -47,13 +49,17 @@ class Document:
             if not isinstance(where, dict):
                 raise BadInput(f"--set {assignment}: '{key}' holds {shown(where)}, not a mapping")
         where[last] = parse(text, f"--set {assignment}").data
+        self.overrides[(*parents, last)] = f"--set {assignment}"
 
     def locate(self, path: KeyPath) -> str:
-        """`file:line:column` of the deepest part of the path that stands in the file."""
+        """`file:line:column` of the deepest part of the path that stands in the file, or the flag
+        that set it."""
         for end in range(len(path), 0, -1):
+            if flag := self.overrides.get(path[:end]):
+                return flag
             if position := self.positions.get(path[:end]):
                 return f"{self.name}:{position[0]}:{position[1]}"
-        return self.name
+        return f"{self.name}:1:1"
 
     def explain(self, error: ValidationError, model: type[BaseModel]) -> BadInput:
         """All faults that pydantic found, one line each, in the words of the spec."""
@@ -62,7 +68,10 @@ class Document:
 
     def _explain_one(self, detail: ErrorDetails, model: type[BaseModel]) -> str:
         path = self._path(detail)
-        message = _message(detail, model)
+        return self.fault(path, in_words(detail, model))
+
+    def fault(self, path: KeyPath, message: str) -> str:
+        """The line that tells of a fault: where it is, at which key, and what is wrong."""
         return f"{self.locate(path)} {'.'.join(map(str, path))}: {message}".replace(" : ", ": ")
 
     def _path(self, detail: ErrorDetails) -> KeyPath:
@@ -137,12 +146,16 @@ def shown(value: Any) -> str:
         return words[value]
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
-    text = repr(value)
+    text = repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _plain(node: Any, path: KeyPath, positions: dict[KeyPath, Position], name: str) -> Any:
     """ruamel's nodes as plain Python, with the position of each key noted."""
+    if len(path) > MAX_DEPTH or len(positions) > MAX_VALUES:
+        raise BadInput(
+            f"{name}: more than {MAX_VALUES} values, or nested more than {MAX_DEPTH} deep"
+        )
     if isinstance(node, CommentedMap):
         plain: dict[str, Any] = {}
         for key, value in node.items():
@@ -207,7 +220,8 @@ BOUNDS = {
 }
 
 
-def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
+def in_words(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """What pydantic found, in the words of the spec."""
     kind, given, context = detail["type"], detail["input"], detail.get("ctx", {})
     key = str(detail["loc"][-1]) if detail["loc"] else ""
     if kind == "extra_forbidden":
@@ -230,6 +244,8 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{shown(given)} does not match {context['pattern']}"
     if kind.endswith("_type") and kind.removesuffix("_type") in KINDS:
         return f"expected {KINDS[kind.removesuffix('_type')]}, got {shown(given)}"
+    if kind == "too_short":
+        return f"needs at least {context['min_length']}, got {context['actual_length']}"
     if kind == "finite_number":
         return f"must be finite, got {shown(given)}"
     return detail["msg"].removeprefix("Value error, ")

@@ -13,39 +13,21 @@ import os
 import sqlite3
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from contextlib import closing
+from urllib.parse import urlsplit
 
-from search.analysis import best
-from search.describe import describe_search
 from search.errors import BadInput
-from search.history import Book, Event, Trial
+from search.history import Book, Event
 from search.home import Folder, Home
 from search.spec import SearchSpec
-from trainable.metrics import END_METRICS, REPORT_METRICS
+from search.store import Store
 
 BATCH = 500  # events delivered in one go
 PERIOD = 1.0  # seconds between deliveries
 LONGEST_WAIT = 30.0  # seconds between attempts while MLflow is away
 PATIENCE = 60.0  # seconds to deliver the rest when the search has ended
-RUN_STATUS = {
-    "complete": "FINISHED",
-    "pruned": "FINISHED",
-    "paused": "FINISHED",
-    "diverged": "FAILED",
-    "failed": "FAILED",
-    "cancelled": "KILLED",
-}
-SEARCH_STATUS = {
-    "complete": "FINISHED",
-    "stopped": "FINISHED",
-    "cancelled": "KILLED",
-    "interrupted": "KILLED",
-    "failed": "FAILED",
-}
 logger = logging.getLogger("diffsweep.record")
 
 
@@ -55,23 +37,33 @@ def tracking_uri(spec: SearchSpec, home: Home) -> str:
 
 
 def check_reachable(uri: str) -> None:
-    """Look whether the tracking server answers.
+    """Look whether the tracking server answers, or the database can be written.
 
     Raises:
-        BadInput: it does not, or MLflow has no such kind of store.
+        BadInput: it does not, it can't, or MLflow has no such kind of store.
     """
-    scheme = uri.partition(":")[0]
-    if scheme in ("http", "https"):
-        try:
+    parts = urlsplit(uri)
+    shown = uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+    try:
+        if parts.scheme in ("http", "https"):
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()  # noqa: S310
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise BadInput(f"tracking.uri: {uri} does not answer: {reason}") from error
-    elif scheme not in ("sqlite", "postgresql", "mysql", "mssql", "postgresql+psycopg2"):
-        raise BadInput(
-            f"tracking.uri: {uri} is no store that diffsweep can use; "
-            "want http(s)://host:port, sqlite:///file or postgresql://..."
-        )
+        elif parts.scheme == "sqlite":
+            with closing(sqlite3.connect(uri.partition(":///")[2], timeout=5)) as database:
+                database.execute("BEGIN IMMEDIATE")  # takes the right to write, writes nothing
+        elif parts.scheme.partition("+")[0] in ("postgresql", "mysql", "mssql"):
+            from sqlalchemy import create_engine
+
+            create_engine(uri).connect().close()
+        else:
+            raise BadInput(
+                f"tracking.uri: {shown} is no store that diffsweep can use; "
+                "want http(s)://host:port, sqlite:///file or postgresql://..."
+            )
+    except BadInput:
+        raise
+    except Exception as error:  # each kind of store fails in ways of its own
+        reason = str(getattr(error, "reason", error)).splitlines()[0]
+        raise BadInput(f"tracking.uri: {shown} does not answer: {reason}") from error
 
 
 class Recorder:
@@ -119,7 +111,8 @@ class Recorder:
             except Exception as error:  # whatever it is, training goes on and we try again
                 logger.warning("MLflow: %s", error)
                 self.error = str(error).splitlines()[0]
-                self._book = Book()  # read again up to what is delivered
+                # a call may have worked though its answer was lost: look again at what is there
+                self._book, store = Book(), None
                 wait = min(2 * wait, LONGEST_WAIT)
                 if time.monotonic() > deadline:
                     return
@@ -147,194 +140,9 @@ class Recorder:
         self.offset = batch[-1][1]
         runs = {str(trial): run for trial, run in store.runs.items() if trial is not None}
         draft = self.folder.delivered.with_suffix(".draft")
-        draft.write_text(json.dumps({"offset": self.offset, "runs": runs}))
+        content = {"offset": self.offset, "runs": runs, "experiment": store.experiment}
+        draft.write_text(json.dumps(content))
         draft.replace(self.folder.delivered)
-
-
-class Store:
-    """One search in MLflow: a parent run, and a child run for each trial."""
-
-    def __init__(self, uri: str, spec: SearchSpec, folder: Folder, home: Home) -> None:
-        os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-        from mlflow import MlflowClient
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        self.client = MlflowClient(uri)
-        self.spec, self.folder = spec, folder
-        embedded = uri == f"sqlite:///{home.store}"
-        self.experiment = self._experiment(home.artifacts if embedded else None)
-        if embedded:
-            with sqlite3.connect(home.store) as database:
-                database.execute("PRAGMA journal_mode=WAL")
-        self.runs: dict[int | None, str] = self._known_runs()  # trial -> run; None: the parent
-
-    def deliver(self, book: Book, events: list[Event]) -> None:
-        """Apply events to `book` and to the runs: metrics together, the rest in order."""
-        from mlflow.entities import Metric
-
-        metrics: dict[int, list[Metric]] = {}
-        endings: list[tuple[Trial, Event]] = []
-        for event in events:
-            book.apply(event)
-            match event["event"]:
-                case "start":
-                    self._start(book, event)
-                case "ask":
-                    self._ask(book.trials[event["trial"]], event)
-                case "report":
-                    step = event["metrics"]["step"]
-                    metrics.setdefault(event["trial"], []).extend(
-                        Metric(name, event["metrics"][name], event["time"], step)
-                        for name in REPORT_METRICS
-                        if name in event["metrics"]
-                    )
-                case "begin":
-                    self._tag(event["trial"], "running")
-                case "end":
-                    endings.append((book.trials[event["trial"]], event))
-        for number, points in metrics.items():
-            for start in range(0, len(points), 1000):  # MLflow's limit for one call
-                self.client.log_batch(self.runs[number], metrics=points[start : start + 1000])
-        for trial, event in endings:
-            self._end(trial, event)
-        for event in events:
-            if event["event"] == "finish":
-                self._finish(book, event)
-
-    def _experiment(self, artifacts: Path | None) -> str:
-        name = self.spec.tracking.experiment or self.spec.name
-        if found := self.client.get_experiment_by_name(name):
-            identifier: str = found.experiment_id
-            return identifier
-        location = (artifacts / name).as_uri() if artifacts else None
-        metric, mode = self.spec.objective.metric, self.spec.objective.mode
-        tags = {
-            "mlflow.experimentKind": "custom_model_development",  # not the view for agents
-            "mlflow.experiment.primaryMetric.name": metric,
-            "mlflow.experiment.primaryMetric.greaterIsBetter": str(mode == "max"),
-        }
-        created: str = self.client.create_experiment(name, location, tags)
-        return created
-
-    def _known_runs(self) -> dict[int | None, str]:
-        runs: dict[int | None, str] = {}
-        token: str | None = None
-        while True:
-            page = self.client.search_runs(
-                [self.experiment],
-                f"tags.`diffsweep.search` = '{self.folder.id}'",
-                max_results=1000,
-                page_token=token,
-            )
-            for run in page:
-                number = run.data.tags.get("diffsweep.trial")
-                runs[None if number is None else int(number)] = run.info.run_id
-            if not (token := page.token):
-                return runs
-
-    def _create(self, number: int | None, name: str, time_ms: int, tags: dict[str, str]) -> str:
-        """The run of a trial, or the parent; made if it is not there yet."""
-        if number not in self.runs:
-            run = self.client.create_run(
-                self.experiment,
-                start_time=time_ms,
-                tags={"diffsweep.search": self.folder.id, "mlflow.user": _user(), **tags},
-                run_name=name,
-            )
-            self.runs[number] = run.info.run_id
-        return self.runs[number]
-
-    def _start(self, book: Book, event: Event) -> None:
-        known = None in self.runs
-        parent = self._create(None, self.folder.id, event["time"], {"diffsweep.state": "running"})
-        self.client.set_tag(parent, "mlflow.note.content", describe_search(book))
-        if known:
-            self.client.update_run(parent, status="RUNNING")
-            self.client.set_tag(parent, "diffsweep.state", "running")
-        self.client.log_text(parent, yaml_text(book.spec), "spec.yaml")
-
-    def _ask(self, trial: Trial, event: Event) -> None:
-        from mlflow.entities import Param
-
-        if trial.number in self.runs:
-            return
-        run = self._create(
-            trial.number,
-            f"{trial.optimizer}-{trial.number}",
-            event["time"],
-            {
-                "mlflow.parentRunId": self.runs[None],
-                "diffsweep.trial": str(trial.number),
-                "diffsweep.optimizer": trial.optimizer,
-                "diffsweep.stage": trial.stage,
-                "diffsweep.state": "pending",
-            },
-        )
-        params = [Param(key, str(value)) for key, value in flat(trial.config).items()]
-        self.client.log_batch(run, params=params)
-
-    def _tag(self, number: int, state: str) -> None:
-        self.client.set_tag(self.runs[number], "diffsweep.state", state)
-
-    def _end(self, trial: Trial, event: Event) -> None:
-        from mlflow.entities import Metric, RunTag
-
-        run, last = self.runs[trial.number], trial.reports[-1] if trial.reports else {}
-        metrics = [
-            Metric(name, last[name], event["time"], last["step"])
-            for name in END_METRICS
-            if name in last
-        ]
-        tags = [RunTag("diffsweep.state", trial.state)]
-        if trial.why:
-            tags.append(RunTag("diffsweep.why", trial.why[-5000:]))
-        self.client.log_batch(run, metrics=metrics, tags=tags)
-        self.client.log_text(run, yaml_text(trial.config), "config.yaml")
-        grid = self.folder.trial(trial.number) / "samples.png"
-        if grid.exists() and not self.client.list_artifacts(run, "images"):
-            from PIL import Image
-
-            with Image.open(grid) as image:
-                self.client.log_image(run, image, key="samples", step=last["step"])
-        self.client.set_terminated(run, RUN_STATUS[trial.state], event["time"])
-
-    def _finish(self, book: Book, event: Event) -> None:
-        from mlflow.entities import Metric
-
-        parent = self.runs[None]
-        self.client.set_tag(parent, "diffsweep.state", book.state)
-        self.client.set_tag(parent, "mlflow.note.content", describe_search(book))
-        if (trial := best(book)) is not None:
-            self.client.set_tag(parent, "diffsweep.best_trial", str(trial.number))
-            step, now = trial.reports[-1]["step"], event["time"]
-            names = ("val_loss", *(f"val_loss_q{q}" for q in range(1, 5)))
-            points = [Metric(name, trial.reports[-1][name], now, step) for name in names]
-            self.client.log_batch(parent, metrics=points)
-        self.client.set_terminated(parent, SEARCH_STATUS[book.state], event["time"])
-
-
-def flat(config: dict[str, Any]) -> dict[str, Any]:
-    """A config as MLflow parameters: `optimizer` = adamw, `optimizer.lr` = 0.001, ..."""
-    params: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            for inner, content in value.items():
-                params[key if inner == "type" else f"{key}.{inner}"] = content
-        else:
-            params[key] = value
-    return params
-
-
-def yaml_text(content: dict[str, Any]) -> str:
-    """A mapping as YAML, for people."""
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
-    stream = StringIO()
-    YAML(typ="safe", pure=True).dump(content, stream)
-    return stream.getvalue()
 
 
 def delivered(folder: Folder) -> tuple[int, dict[int, str]]:
@@ -345,10 +153,9 @@ def delivered(folder: Folder) -> tuple[int, dict[int, str]]:
     return content["offset"], {int(trial): run for trial, run in content["runs"].items()}
 
 
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        return "unknown"
+def experiment_of(folder: Folder) -> str | None:
+    """The MLflow experiment that holds a search, once there is one."""
+    if not folder.delivered.exists():
+        return None
+    experiment: str | None = json.loads(folder.delivered.read_text()).get("experiment")
+    return experiment

@@ -10,7 +10,7 @@ from typing import Any
 
 from search.describe import number
 from search.plots import Drawing
-from search.record import yaml_text
+from search.describe import yaml_text
 from search.report_tables import by_optimizer_table, settings_table, stability_table, verdict_table
 
 CSS = """

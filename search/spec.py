@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,12 +16,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from search.anchor import anchor
 from search.errors import BadInput
-from search.reading import KeyPath, nearest, read, shown
-from search.space import Knobs, Range, Space, WarmupSteps
-from trainable.config import TrialSettings
-from trainable.optimizers import OPTIMIZERS
-from trainable.shelf import Frozen, Listed
+from search.reading import Document, KeyPath, in_words, nearest, read, shown
+from search.space import Knobs, Range, Space, WarmupSteps, keeps_lr
+from trainable.config import TrialConfig, TrialSettings
+from trainable.optimizers import OPTIMIZERS, EightBit
+from trainable.shelf import Frozen, Listed, code_fault, load, use_code
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 METRICS = ("val_loss", "val_loss_q1", "val_loss_q2", "val_loss_q3", "val_loss_q4")
@@ -40,6 +41,20 @@ def seconds(given: Any) -> Any:
             "duration", "expected a duration such as 90s, 30m or 2h, got {given}", {"given": given}
         )
     return given
+
+
+def duration(given: str, where: str) -> float:
+    """A duration from the command line, in seconds.
+
+    Raises:
+        BadInput: it is none.
+    """
+    try:
+        return float(seconds(given if given[-1:] in UNITS else given + "s"))
+    except (PydanticCustomError, ValueError) as error:
+        raise BadInput(
+            f"{where}: expected a duration such as 90s, 30m or 2h, got {given}"
+        ) from error
 
 
 Duration = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(seconds)]
@@ -72,7 +87,7 @@ class SchedulerConfig(Frozen):
     type: Literal["asha", "hyperband", "median", "none"] = "asha"
     grace_steps: int | None = Field(None, ge=1)  # first rung; null: max(2 warmups, steps / 8)
     reduction_factor: int = Field(2, ge=2)
-    min_results: int = Field(3, ge=2)  # results that a rung has before it stops anyone
+    min_results: int = Field(3, ge=1)  # of others, before the median rule stops anyone
 
 
 class Budget(Frozen):
@@ -80,7 +95,15 @@ class Budget(Frozen):
 
     trials: int = Field(40, ge=1)
     wall_clock: Duration = None
-    gpu_hours: float | None = Field(None, gt=0)
+    gpu_hours: float | None = Field(None, gt=0)  # CPU-hours where trials use no GPU
+
+    def plus(self, more: Mapping[str, float], used: Mapping[str, float]) -> Budget:
+        """This budget with more on top; without a limit so far, counted from what is used."""
+        limits = {
+            key: (used[key] if (mine := getattr(self, key)) is None else mine) + amount
+            for key, amount in more.items()
+        }
+        return self.model_copy(update=limits)
 
 
 class Confirm(Frozen):
@@ -118,6 +141,7 @@ class SearchSpec(Frozen):
     trial_timeout: Duration = None
     confirm: Confirm | None = None
     resources: Resources = Resources()
+    notify: str | None = None  # a command to run when the search ends
     retries: int = Field(3, ge=0)  # of a trial whose process was lost
     tracking: Tracking = Tracking()
     storage: str | None = None  # null: under the home
@@ -134,29 +158,46 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
     Raises:
         BadInput: every fault of the spec, one line each.
     """
-    document = read(path)
+    return validate(read(path), overrides, path.parent)
+
+
+def validate(
+    document: Document, overrides: Sequence[str] = (), folder: Path = Path()
+) -> SearchSpec:
+    """Check a spec that was read, with `a.b=value` overrides; its paths are from `folder`.
+
+    Raises:
+        BadInput: every fault of the spec, one line each.
+    """
     for assignment in overrides:
         document.override(assignment)
+    anchor(document.data, folder)
     try:
         spec = SearchSpec.model_validate(document.data)
     except ValidationError as error:
         raise document.explain(error, SearchSpec) from error
-    faults = [
-        f"{document.locate(where)} {'.'.join(map(str, where))}: {message}"
-        for where, message in check(spec, document.data)
-    ]
-    if faults:
+    if faults := [document.fault(where, message) for where, message in check(spec)]:
         raise BadInput(*faults)
     return spec
 
 
-def check(spec: SearchSpec, given: Any = None) -> Iterator[tuple[KeyPath, str]]:
+def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     """Faults that need more than one key to see: where, and what is wrong."""
     yield from _not_yet(spec)
     for name, knobs in spec.space.optimizer.items():
         yield from _check_optimizer(name, knobs)
     yield from _check_shared(spec)
     yield from _check_baselines(spec)
+    yield from _check_sampler(spec)
+    yield from _check_own_code(spec)
+    if spec.resources.gpu > 1 and spec.resources.gpu % 1:
+        yield (
+            ("resources", "gpu"),
+            f"{spec.resources.gpu:g} GPUs: a fraction of one, or whole ones",
+        )
+    for index, folder in enumerate(spec.code):
+        if fault := code_fault(folder):
+            yield ("code", index), fault
     steps, grace = spec.trial.steps, spec.scheduler.grace_steps
     if grace is not None and grace > steps:
         yield (
@@ -186,7 +227,24 @@ def _check_optimizer(name: str, knobs: Knobs) -> Iterator[tuple[KeyPath, str]]:
             try:
                 entry.model_validate({"type": name, "lr": 1e-3, knob: end})
             except ValidationError as error:
-                yield (*where, knob), f"{shown(end)} won't do: {error.errors()[0]['msg'].lower()}"
+                yield (*where, knob), in_words(error.errors()[0], entry)
+                break
+
+
+def notes(spec: SearchSpec) -> Iterator[str]:
+    """What is no fault, but should be known before a search starts: shown by `check`."""
+    for name, knobs in spec.space.optimizer.items():
+        if keeps_lr(name):
+            yield f"{name}: its trials have lr_schedule constant, since the method needs it"
+        if name == "prodigy":
+            ends = [end for end in knobs["lr"].ends if isinstance(end, int | float)]
+            if min(ends) < 0.1 or max(ends) > 10:
+                yield (
+                    f"{name}: lr is a factor of its own estimate and should be about 1, got "
+                    + " ... ".join(f"{end:g}" for end in ends)
+                )
+        if name in OPTIMIZERS and issubclass(OPTIMIZERS[name], EightBit):
+            yield f"{name}: needs bitsandbytes and a CUDA device where its trials run"
 
 
 def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -202,8 +260,23 @@ def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             try:
                 spec.trial.resolve(**some, **{key: value})
             except ValidationError as error:
-                message = error.errors()[0]["msg"].lower()
-                yield ("space", key), f"{shown(end)} won't do: {message}"
+                yield ("space", key), in_words(error.errors()[0], TrialConfig)
+                break
+
+
+def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    kind, where = spec.sampler.type, ("sampler", "type")
+    if kind == "gp" and spec.allocation == "adaptive" and len(spec.optimizers) > 1:
+        yield (
+            where,
+            "gp can't search several optimizers together, whose knobs differ; use "
+            "allocation: equal (a study for each), or sampler tpe",
+        )
+    if kind == "grid":
+        for name in spec.optimizers:
+            for key, dimension in spec.space.dimensions(name):
+                if isinstance(dimension, Range):
+                    yield where, f"grid needs lists of choices, {key} is a range"
 
 
 def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -211,13 +284,30 @@ def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         where = ("baselines", index)
         try:
             optimizer = spec.trial.resolve(**config).optimizer.type
-        except (ValidationError, TypeError) as error:
-            detail = error.errors()[0] if isinstance(error, ValidationError) else None
-            path = ".".join(map(str, detail["loc"])) if detail else ""
-            yield where, f"{path}: {detail['msg'].lower()}" if detail else str(error)
+        except ValidationError as error:
+            for detail in error.errors():
+                path = ".".join(str(key) for key in detail["loc"] if key in config)
+                yield (*where, path), in_words(detail, TrialConfig)
             continue
         if optimizer not in spec.space.optimizer:
             yield where, f"optimizer '{optimizer}' is not in space.optimizer"
+
+
+def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    """Import what the user's own entries name; whatever their code raises is told in a line."""
+    named: dict[KeyPath, str] = {
+        ("trial", "dataset", "type"): spec.trial.dataset.type,
+        ("trial", "model", "type"): spec.trial.model.type,
+        **{("space", "optimizer", name): name for name in spec.optimizers},
+    }
+    for where, target in named.items():
+        if ":" not in target:
+            continue
+        try:
+            use_code(folder for folder in spec.code if code_fault(folder) is None)
+            load(target)
+        except ValueError as error:
+            yield where, str(error).splitlines()[0]
 
 
 def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -232,13 +322,6 @@ def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 NOT_YET: dict[str, Callable[[Any], bool]] = {
-    "trial.init": lambda value: value is not None,
-    "trial.freeze": bool,
-    "trial.loss": lambda value: value is not None,
-    "sampler.type": lambda value: value not in ("tpe", "random"),
-    "scheduler.type": lambda value: value not in ("asha", "none"),
-    "budget.gpu_hours": lambda value: value is not None,
-    "trial_timeout": lambda value: value is not None,
     "resources.workers": lambda value: value > 1,
-    "storage": lambda value: value is not None and "://" in value,
+    "storage": lambda value: value is not None,
 }

@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from search.analysis import best, by_optimizer, summary
 from search.describe import name, number
 from search.history import Book, DriverLock, read_book
 from search.home import Folder, Home
-from search.progress import best_config, clock, elapsed, result_table, time_left
+from search.progress import best_config, clock, compact, elapsed, result_table, time_left
 from search.record import delivered
 from search.report import report_of, show_answer
 
@@ -83,7 +82,9 @@ def show_list(console: Console, searches: list[dict[str, Any]]) -> None:
     if not searches:
         console.print("No searches yet. Begin with: diffsweep run SPEC")
         return
-    table = Table("id", "state", "trials", "best val_loss", "by", "started")
+    table = compact()
+    for column in ("id", "state", "trials", "best\nval_loss", "by", "started"):
+        table.add_column(column, overflow="fold")
     for row in searches:
         top = row["best"]
         table.add_row(
@@ -92,7 +93,7 @@ def show_list(console: Console, searches: list[dict[str, Any]]) -> None:
             str(row["trials"]),
             number(top and top["val_loss"]),
             f"{top['optimizer']}-{top['trial']}" if top else "-",
-            row["started"],
+            (row["started"] or "-").removesuffix("+00:00").replace("T", " "),
         )
     console.print(table)
 
@@ -108,7 +109,11 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
     )
     if top := status["best"]:
         console.print(f"best: {top['optimizer']}-{top['trial']}, val_loss {top['val_loss']:.4f}")
-    table = Table("optimizer", "trials", "complete", "stopped early", "diverged", "best val_loss")
+    columns = ("trials", "complete", "stopped\nearly", "diverged", "best\nval_loss")
+    table = compact()
+    table.add_column("optimizer", overflow="fold")
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold")
     for optimizer, row in status["optimizers"].items():
         counted = (str(row[key]) for key in ("trials", "complete", "pruned", "diverged"))
         table.add_row(optimizer, *counted, number(row["best"] and row["best"]["val_loss"]))
@@ -116,7 +121,9 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
 
 
 def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
-    table = Table("trial", "state", "stage", "step", "val_loss", "lr", "lr_schedule", "clip_norm")
+    table = compact()
+    for column in ("trial", "state", "stage", "step", "val_loss", "lr", "lr_schedule", "clip"):
+        table.add_column(column, overflow="fold")
     for row in trials:
         config = row["config"]
         table.add_row(

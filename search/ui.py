@@ -8,6 +8,10 @@ import sys
 
 from search.errors import BadInput
 from search.home import Home
+from search.record import experiment_of
+from search.views import link
+
+SHOWN = 5  # links to searches
 
 
 def serve(home: Home, host: str, port: int) -> None:
@@ -28,7 +32,11 @@ def serve(home: Home, host: str, port: int) -> None:
             raise BadInput(
                 f"--port {port}: {error.strerror} on {host}; try --port {port + 1}"
             ) from error
-    print(f"MLflow UI: http://{host}:{port}  (Ctrl-C ends it)", flush=True)
+    server = f"http://{host}:{port}"
+    print(f"MLflow UI: {server} in a few seconds (Ctrl-C ends it; its log is {home.path}/ui.log)")
+    for name, experiment in recorded_in(home).items():
+        print(f"  {name}: {link(server, experiment)}")
+    sys.stdout.flush()
     os.environ |= {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for what isn't used
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -36,4 +44,16 @@ def serve(home: Home, host: str, port: int) -> None:
     }
     arguments = ["-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     artifacts = ["--default-artifact-root", home.artifacts.as_uri()]
+    log = os.open(home.path / "ui.log", os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    for stream in (1, 2):  # a line for each request is not for the terminal
+        os.dup2(log, stream)
     os.execv(sys.executable, [sys.executable, *arguments, *artifacts])  # noqa: S606
+
+
+def recorded_in(home: Home) -> dict[str, str]:
+    """The newest searches and the MLflow experiment of each, each experiment once."""
+    newest: dict[str, str] = {}  # experiment -> search
+    for folder in home.searches():
+        if (experiment := experiment_of(folder)) is not None:
+            newest[experiment] = folder.id
+    return {search: experiment for experiment, search in list(newest.items())[-SHOWN:]}

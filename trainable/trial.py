@@ -14,6 +14,8 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.quality import measure
+from trainable.shelf import use_code
 from trainable.train import (
     TrainState,
     free_memory,
@@ -54,8 +56,9 @@ class DiffusionTrial(tune.Trainable):
         try:
             self.folder = Path(config["folder"])
             self.rungs: list[int] = config["rungs"]
-            given = TrialConfig.model_validate(config["trial"])
-            self.state = TrainState(given, self.data, test=config["test"])
+            trial = TrialConfig.model_validate(config["trial"])
+            use_code(trial.code)
+            self.state = TrainState(trial, self.data, test=config["test"])
             if (path := self.folder / checkpoint.NAME).exists():
                 self.repeat = checkpoint.load(self.state, path)
         except Exception as error:
@@ -82,9 +85,11 @@ class DiffusionTrial(tune.Trainable):
         train_until(state, target)
         metrics = report(state) | {"diverged_at": state.diverged_at}
         finished = state.samples >= state.config.samples
+        if finished and state.diverged_at is None:
+            metrics |= measure(state, metrics["weights"])
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
-        if finished and is_image(self.data.shape):
+        if finished and is_image(self.data.shape) and state.config.loss is None:
             write_grid(sample(state, metrics["weights"], GRID_IMAGES), self.folder / "samples.png")
         return metrics
 
