@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from search.insight import LOW_CORRELATION
 from search.verdict import NOT_SHOWN
 
 
@@ -70,6 +71,37 @@ def _scope(content: dict[str, Any]) -> str:
         f"{data['model']['type']} on {data['dataset']['type']}, over "
         f"{len(content['seeds']['judged'])} fresh seeds"
     )
+
+
+def warnings_of(content: dict[str, Any]) -> list[str]:
+    """What a reader should know before believing the answer."""
+    found = []
+    for name, row in content["optimizers"].items():
+        rate = row["learning_rate"]
+        if rate["edge"]:
+            bound = rate["range"][0 if rate["edge"] == "low" else 1]
+            found.append(
+                f"{name}'s best learning rate, {rate['best']:.2g}, lies at the {rate['edge']} end "
+                f"of its range ({bound:g}): the true best may lie beyond it. Widen the range."
+            )
+        if not row["complete"]:
+            found.append(f"{name} has no complete trial, so nothing can be said about it.")
+    for rung in content["rungs"]:
+        low = rung["correlation"] is not None and rung["correlation"] < LOW_CORRELATION
+        lucky = rung["best_rank"] > rung["kept"]
+        if low or lucky:
+            found.append(
+                f"Early stopping may have misled: at {rung['samples']:,} samples, ranks agree "
+                f"with the final ones with a correlation of {rung['correlation'] or 0:.2f}"
+                + (
+                    ", and the winner was not among the share that is kept there."
+                    if lucky
+                    else "."
+                )
+            )
+    for name in content["unstable"]:
+        found.append(f"{name} did not complete all its confirm trials, so it is not judged.")
+    return found
 
 
 def next_steps(content: dict[str, Any]) -> list[dict[str, str]]:
