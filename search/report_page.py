@@ -69,7 +69,7 @@ def _sections(
     yield from _top(content)
     if "verdicts" in figures:
         timed = content["answer_at_equal_time"]
-        body = verdict_table(content) + _figure(figures["verdicts"])
+        body = _figure(figures["verdicts"]) + verdict_table(content)
         body += f"<p>{escape(timed)}</p>{TIME_NOTE}" if timed else ""
         yield section("verdicts", "The verdicts", body)
     yield section("optimizers", "By optimizer", by_optimizer_table(content))

@@ -28,30 +28,44 @@ def make_table(
 
 
 def verdict_table(content: dict[str, Any]) -> str:
-    """Every pair, at equal samples and at equal time, and by quality where it was measured."""
+    """The best against the others, at equal samples and at equal time; then every other pair."""
     metric = content["objective"]["confirmed_on"].replace("_", " ")
-    parts = [("equal samples", metric, content["verdicts"])]
-    parts.append(("equal training time", metric, content["equal_time"]["verdicts"]))
-    parts += [("equal samples", name, pairs) for name, pairs in content["quality"].items()]
-    rows = []
-    for clock, name, pairs in parts:
-        for pair in pairs:
-            scale = 100 / scale_of(content, pair)
-            low, high = (end * scale for end in pair["interval"])
-            rows.append(
-                [
-                    f"{pair['a']} is {pair['verdict']} than {pair['b']}"
-                    if pair["verdict"] in ("better", "worse")
-                    else f"{pair['a']} and {pair['b']}: {pair['verdict']}",
-                    name,
-                    clock,
-                    f"{pair['difference']:+.4f}",
-                    f"{pair['difference'] * scale:+.1f} %",
-                    f"{low:+.1f} to {high:+.1f} %",
-                ]
-            )
+    parts = [(metric, "equal samples", content["verdicts"])]
+    parts.append((metric, "equal training time", content["equal_time"]["verdicts"]))
+    first = [
+        _verdict_row(content, v, *of) for *of, vs in parts for v in vs if v["a"] == vs[0]["a"]
+    ]
+    parts += [(name, "equal samples", pairs) for name, pairs in content["quality"].items()]
+    rest = [
+        _verdict_row(content, v, *of)
+        for *of, vs in parts
+        for v in vs
+        if v["a"] != vs[0]["a"] or of[0] != metric
+    ]
     columns = ("verdict", "in", "at", "difference", "of the best loss", "interval")
-    return make_table(columns, rows, text=2)
+    shown = make_table(columns, first, text=2)
+    if rest:
+        everything = make_table(columns, rest, text=2)
+        shown += f"<details><summary>{len(rest)} more comparisons</summary>{everything}</details>"
+    return shown
+
+
+def _verdict_row(
+    content: dict[str, Any], pair: dict[str, Any], metric: str, clock: str
+) -> list[str]:
+    scale = 100 / scale_of(content, pair)
+    low, high = (end * scale for end in pair["interval"])
+    claim = pair["verdict"] in ("better", "worse")
+    return [
+        f"{pair['a']} is {pair['verdict']} than {pair['b']}"
+        if claim
+        else f"{pair['a']} and {pair['b']}: {pair['verdict']}",
+        metric,
+        clock,
+        f"{pair['difference']:+.4f}",
+        f"{pair['difference'] * scale:+.1f} %",
+        f"{low:+.1f} to {high:+.1f} %",
+    ]
 
 
 def by_optimizer_table(content: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 from search.insight import LOW_CORRELATION
 from search.verdict import NOT_SHOWN
 
+MANY = 3  # more than so many are named together, without an interval for each
+
 
 def answer(content: dict[str, Any]) -> str:
     """The verdict in one sentence, with its budget and data."""
@@ -45,6 +47,8 @@ def _verdict(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
     if not beaten:
         return f"no difference between {everyone} is shown at this budget."
     shares = listed([f"{v['b']} ({interval(content, v)})" for v in beaten])
+    if len(beaten) > MANY:
+        shares = f"{listed([v['b'] for v in beaten])} ({span(content, beaten)})"
     rest = f"; between {everyone} no difference is shown at this budget" if tied else ""
     return f"{best} is better than {shares}{rest}."
 
@@ -57,6 +61,14 @@ def interval(content: dict[str, Any], verdict: dict[str, Any]) -> str:
     side = "higher" if content["objective"]["mode"] == "min" else "lower"
     middle = abs(verdict["difference"]) * scale
     return f"{metric} {middle:.1f} % {side}, interval {low:.1f} to {high:.1f} %"
+
+
+def span(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
+    """The least and the greatest of several differences, in percent of the best mean loss."""
+    shares = [abs(v["difference"]) * 100 / scale_of(content, v) for v in verdicts]
+    metric = content["objective"]["confirmed_on"].replace("_", " ")
+    side = "higher" if content["objective"]["mode"] == "min" else "lower"
+    return f"{metric} {min(shares):.1f} to {max(shares):.1f} % {side}"
 
 
 def scale_of(content: dict[str, Any], verdict: dict[str, Any]) -> float:
