@@ -157,8 +157,6 @@ class Store:
     def _ask(self, trial: Trial, event: Event) -> None:
         from mlflow.entities import Param
 
-        if trial.number in self.runs:
-            return
         run = self._create(
             trial.number,
             name(trial),
@@ -173,7 +171,7 @@ class Store:
             },
         )
         params = [Param(key, in_yaml(value)) for key, value in flat(trial.config).items()]
-        self.client.log_batch(run, params=params)
+        self.client.log_batch(run, params=params)  # the same ones twice are fine
 
     def _begin(self, trial: Trial) -> None:
         self.client.set_tag(self.runs[trial.number], "diffsweep.state", "running")
