@@ -117,5 +117,5 @@ def test_a_folder_that_can_not_be_written_is_named(
 ) -> None:
     train_trial(history, folder, 0, lr=1e-2)
     (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match="--to .*file/best: Not a directory"):
+    with pytest.raises(BadInput, match=r"--to .*file/best: Not a directory"):
         export_best(folder, history.book, tmp_path / "file" / "best")
