@@ -215,7 +215,10 @@ class Store:
         self.client.set_tag(parent, "mlflow.note.content", describe_search(book))
         points = [
             Metric(
-                f"best_{optimizer.replace(':', '.')}", row["best"]["val_loss"], event["time"], 0
+                f"best_val_loss_{optimizer.replace(':', '.')}",
+                row["best"]["val_loss"],
+                event["time"],
+                0,
             )
             for optimizer, row in by_optimizer(book).items()
             if row["best"]

@@ -117,7 +117,9 @@ def assert_all_there(uri: str, spec: SearchSpec, folder: Folder) -> None:
     assert parent.data.tags["diffsweep.state"] == "complete"
     assert parent.data.tags["diffsweep.best_trial"] == "0"
     assert "adam-0" in parent.data.tags["mlflow.note.content"]
-    assert list(children) and set(children) == set(range(len(ENDS)))
+    best = metrics(0, 12)["val_loss"]  # the only complete trial's
+    assert parent.data.metrics["val_loss"] == parent.data.metrics["best_val_loss_adam"] == best
+    assert set(children) == set(range(len(ENDS)))
     for number, state in enumerate(ENDS):
         run = children[number]
         tags = run.data.tags
@@ -134,6 +136,7 @@ def assert_all_there(uri: str, spec: SearchSpec, folder: Folder) -> None:
         for key, value in expected.items():
             assert tags[f"diffsweep.{key}"] == value
         assert state in tags["mlflow.note.content"]
+        assert ("because" in tags["mlflow.note.content"]) == (number > 1)
         assert run.data.params["optimizer.lr"] == "0.01"
         assert run.data.params["clip_norm"] == "null"
         assert run.data.params["model"] == "unet"
