@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install run test check fix ui clean
+.PHONY: help install run test chaos check fix ui clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,6 +22,9 @@ run: $(INSTALLED)  ## the main job: search the optimizer for a small U-Net on ha
 
 test: $(INSTALLED)  ## all tests
 	@$(BIN)/python -m pytest -q
+
+chaos: $(INSTALLED)  ## kill drivers at random moments, fifty times
+	@$(BIN)/python -m pytest -q tests/chaos
 
 check: $(INSTALLED)  ## lint, format and types, without changing anything
 	@$(BIN)/ruff check .

@@ -38,21 +38,38 @@ def cli() -> None:
 @cli.command()
 @SPEC
 @OVERRIDES
+@click.option("--smoke", is_flag=True, help="Train a few real steps with each optimizer too.")
 @OUTPUT
-def check(spec: Path, overrides: tuple[str, ...], output: str) -> None:
+def check(spec: Path, overrides: tuple[str, ...], smoke: bool, output: str) -> None:
     """Validate SPEC; show its search space, its rungs, and what it will cost."""
     from search.plan import plan, show_plan
     from search.spec import load_spec
 
     loaded = load_spec(spec, overrides)
-    show(output, plan(loaded), lambda console, _: show_plan(loaded, console))
+    if not smoke:
+        show(output, plan(loaded), lambda console, _: show_plan(loaded, console))
+        return
+    from search.smoke import check_smoke, show_smoke
+    from search.smoke import smoke as rehearse
+
+    found = rehearse(loaded)
+
+    def both(console: Console, _: Any) -> None:
+        show_plan(loaded, console)
+        show_smoke(found, console)
+
+    show(output, plan(loaded) | {"smoke": found}, both)
+    check_smoke(found)
 
 
 @cli.command()
 @SPEC
 @OVERRIDES
+@click.option(
+    "--from", "earlier", multiple=True, metavar="ID", help="Learn from an earlier search."
+)
 @OUTPUT
-def run(spec: Path, overrides: tuple[str, ...], output: str) -> None:
+def run(spec: Path, overrides: tuple[str, ...], earlier: tuple[str, ...], output: str) -> None:
     """Run the search of SPEC here, with live progress. Ctrl-C leaves it resumable."""
     from search.home import Home
     from search.spec import load_spec
@@ -60,19 +77,125 @@ def run(spec: Path, overrides: tuple[str, ...], output: str) -> None:
     loaded = load_spec(spec, overrides)
     from search.run import run as run_search
 
-    folder, book = run_search(loaded, Home(), progress_console(output))
+    folder, book = run_search(loaded, Home(), progress_console(output), earlier)
     conclude(folder, book, output)
 
 
 @cli.command()
 @click.argument("search")
+@click.option("--trials", type=click.IntRange(min=1), help="So many more trials.")
+@click.option("--wall-clock", metavar="DURATION", help="So much more time, as in 30m.")
+@click.option("--gpu-hours", type=float, help="So many more GPU-hours.")
+@click.option("--retry-failed", is_flag=True, help="Try the failed trials again.")
 @OUTPUT
-def resume(search: str, output: str) -> None:
-    """Go on with SEARCH after an interruption."""
+def resume(
+    search: str,
+    trials: int | None,
+    wall_clock: str | None,
+    gpu_hours: float | None,
+    retry_failed: bool,
+    output: str,
+) -> None:
+    """Go on with SEARCH after any end of it."""
     from search.home import Home
     from search.run import resume as resume_search
+    from search.spec import duration
 
-    folder, book = resume_search(Home(), search, progress_console(output))
+    time = None if wall_clock is None else duration(wall_clock, "--wall-clock")
+    given = {"trials": trials, "wall_clock": time, "gpu_hours": gpu_hours}
+    more = {key: float(value) for key, value in given.items() if value is not None}
+    console = progress_console(output)
+    folder, book = resume_search(Home(), search, console, more, retry_failed)
+    conclude(folder, book, output)
+
+
+@cli.command()
+@click.argument("search")
+def stop(search: str) -> None:
+    """Begin no new trials in SEARCH, and let the running ones finish."""
+    request(search, "stop", "no new trials; those that run go on to their end")
+
+
+@cli.command()
+@click.argument("search")
+def cancel(search: str) -> None:
+    """End SEARCH and all its trials now."""
+    request(search, "cancel", "cancelled")
+
+
+@cli.command()
+@click.argument("search")
+@click.argument("trial", type=int)
+def kill(search: str, trial: int) -> None:
+    """End one TRIAL of SEARCH for good."""
+    request(search, "kill", f"trial {trial} is told to end", trial=trial)
+
+
+@cli.command()
+@click.argument("search")
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="A config.yaml.")
+def add(search: str, config: Path) -> None:
+    """Have SEARCH try a config of your own, in full."""
+    from search.home import Home
+    from search.operate import chosen_from
+
+    folder = Home().find(search)
+    request(search, "add", "the config waits for a slot", chosen=chosen_from(folder, config))
+
+
+@cli.command()
+@click.argument("search")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+def rm(search: str, dry_run: bool) -> None:
+    """Delete SEARCH: its folder and its MLflow runs."""
+    from search.home import Home
+    from search.operate import remove
+
+    for line in remove(Home(), search, dry_run):
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("recorded", metavar="ID|CSV")
+@click.option("--scheduler", help="asha, hyperband, median or none.")
+@click.option("--sampler", help="tpe, random, ...")
+@click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--seeds", type=click.IntRange(min=2), default=30, show_default=True)
+@OVERRIDES
+@OUTPUT
+def replay(
+    recorded: str,
+    scheduler: str | None,
+    sampler: str | None,
+    workers: int,
+    seeds: int,
+    overrides: tuple[str, ...],
+    output: str,
+) -> None:
+    """Try samplers and schedulers on recorded curves, before spending GPUs."""
+    from search.home import Home
+    from search.replay import replay_recorded, show_replay
+
+    types = {"scheduler.type": scheduler, "sampler.type": sampler}
+    chosen = [f"{key}={value}" for key, value in types.items() if value is not None]
+    result = replay_recorded(Home(), recorded, [*chosen, *overrides], workers, seeds)
+    show(output, result, show_replay)
+
+
+@cli.command()
+@click.argument("search")
+@click.option("--top", type=click.IntRange(min=1), help="How many winners; 1 unless set.")
+@click.option("--per", type=click.Choice(["optimizer", "search"]), help="Winners of what.")
+@click.option("--seeds", type=click.IntRange(min=2), help="Fresh seeds for each; 5 unless set.")
+@OUTPUT
+def confirm(search: str, top: int | None, per: str | None, seeds: int | None, output: str) -> None:
+    """Train the winners of SEARCH again in full, on fresh seeds, and judge them on unseen data."""
+    from search.home import Home
+    from search.run import confirm as confirm_search
+
+    given = {"top": top, "per": per, "seeds": seeds}
+    changes = {key: value for key, value in given.items() if value is not None}
+    folder, book = confirm_search(Home(), search, changes, progress_console(output))
     conclude(folder, book, output)
 
 
@@ -110,18 +233,49 @@ def trials(search: str, output: str) -> None:
 
 @cli.command()
 @click.argument("search")
-@click.option("--to", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("--to", required=True, help="A folder, s3://bucket/prefix, or models:/NAME.")
+@click.option("--per-optimizer", is_flag=True, help="The best of each optimizer.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["yaml", "hf-args"]),
+    default="yaml",
+    help="hf-args: also the flags of diffusers' train_unconditional.py.",
+)
 @OUTPUT
-def export(search: str, to: Path, output: str) -> None:
+def export(search: str, to: str, per_optimizer: bool, form: str, output: str) -> None:
     """Write the best config of SEARCH with its weights, numbers, and a card."""
-    from search.export import export_best
-    from search.history import read_book
+    from search.export import export as export_search
     from search.home import Home
 
-    folder = Home().find(search)
-    trial = export_best(folder, read_book(folder.history), to)
-    result = {"search": folder.id, "trial": trial.number, "to": str(to)}
-    show(output, result, lambda console, _: console.print(next_after_export(to)))
+    home = Home()
+    result = export_search(home.find(search), home, to, per_optimizer, form)
+    show(output, result, lambda console, content: console.print(after_export(content)))
+
+
+@cli.command()
+@click.argument("search")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    help="Claim only what is more than this share of the loss; 0.01 unless set.",
+)
+@OUTPUT
+def report(search: str, margin: float | None, output: str) -> None:
+    """Write the answer of SEARCH as a page, with its numbers and plots; unfinished ones too."""
+    from search.home import Home
+    from search.publish import publish
+    from search.report import show_answer, write_report
+    from search.status import open_book
+    from search.verdict import MARGIN
+
+    home = Home()
+    folder = home.find(search)
+    book = open_book(folder)
+    content = write_report(folder, book, MARGIN if margin is None else margin)
+    show(output, content, lambda console, content: show_answer(folder, content, console))
+    if problem := publish(folder, home, book, content):
+        click.echo(f"not sent to MLflow: {problem}", err=True)
 
 
 @cli.command()
@@ -161,6 +315,14 @@ def schema() -> None:
     click.echo(json.dumps(SearchSpec.model_json_schema(), indent=2))
 
 
+def request(search: str, verb: str, meaning: str, **content: Any) -> None:
+    """Leave a request for the driver of a search."""
+    from search.home import Home
+    from search.operate import ask_driver
+
+    click.echo(ask_driver(Home().find(search), verb, meaning, **content))
+
+
 def show(output: str, content: Any, text: Callable[[Console, Any], object]) -> None:
     """Show content as JSON, or as text by the given function."""
     if output == "json":
@@ -191,8 +353,17 @@ def conclude(folder: Folder, book: Book, output: str) -> None:
         raise Nothing(f"{folder.id}: the budget is spent and no trial is complete")
 
 
-def next_after_export(to: Path) -> str:
-    return f"Exported to {to}. Train it again with: diffsweep train {to}/config.yaml"
+def after_export(content: dict[str, Any]) -> str:
+    """What was exported where, and what can be done with it."""
+    lines = []
+    for row in content["exported"]:
+        if "version" in row:
+            lines.append(f"Registered version {row['version']} of {row['to']}, alias champion")
+        else:
+            lines.append(f"Exported {row['optimizer']}-{row['trial']} to {row['to']}")
+    if "://" not in content["to"] and not content["to"].startswith("models:"):
+        lines.append(f"Train it again with: diffsweep train {content['to']}/config.yaml")
+    return "\n".join(lines)
 
 
 class Nothing(DiffsweepError):

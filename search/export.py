@@ -3,101 +3,150 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from importlib.metadata import version
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from search.analysis import best
-from search.describe import name, settings_of, yaml_text
+from search.analysis import best, ranked
+from search.card import card, confirmation
+from search.describe import yaml_text
 from search.errors import BadInput
-from search.history import Book, Trial
-from search.home import Folder
+from search.hf_args import hf_text
+from search.history import Book, Trial, read_book
+from search.home import Folder, Home
 from trainable.checkpoint import NAME as CHECKPOINT
+from trainable.config import TrialConfig
 
-FILES = ("config.yaml", "model.safetensors", "metrics.json", "README.md", "samples.png")
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+HF_ARGS = "hf-args.txt"
+MODEL_NAME = re.compile(r"^models:/([^/:.]+)$")
+
+
+def export(
+    folder: Folder, home: Home, to: str, per_optimizer: bool = False, form: str = "yaml"
+) -> dict[str, Any]:
+    """Write the best trial, or that of each optimizer, to a folder, to S3, or to the registry.
+
+    Raises:
+        BadInput: no trial is complete, or the target can't be written.
+    """
+    book = read_book(folder.history)
+    names = book.spec["space"]["optimizer"] if per_optimizer else [None]
+    trials = [trial for name in names for trial in ranked(book, name)[:1]]
+    if not trials:
+        raise BadInput(f"{folder.id}: nothing to export, no trial is complete")
+    targets = [(trial, f"/{trial.optimizer}" if per_optimizer else "") for trial in trials]
+    written = []
+    for trial, suffix in targets:
+        where = _export_one(folder, home, book, trial, to, suffix, form)
+        written.append({"trial": trial.number, "optimizer": trial.optimizer, **where})
+    return {"search": folder.id, "exported": written, **written[0]}
+
+
+def _export_one(
+    folder: Folder, home: Home, book: Book, trial: Trial, to: str, suffix: str, form: str
+) -> dict[str, Any]:
+    """Write one trial to the target; what was written where."""
+    if to.startswith("models:"):
+        match = MODEL_NAME.match(to)
+        if match is None:
+            raise BadInput(f"--to {to}: want models:/NAME, a name without / : and dots")
+        from search.publish import register
+
+        name = match[1] + suffix.replace("/", "-")
+        return {"to": f"models:/{name}", "version": register(folder, home, book, trial, name)}
+    if to.startswith("s3://"):
+        with tempfile.TemporaryDirectory() as temporary:
+            write_export(folder, book, trial, Path(temporary), form)
+            upload(Path(temporary), to.rstrip("/") + suffix)
+    elif "://" in to or to.startswith("models"):
+        raise BadInput(f"--to {to}: want a folder, s3://bucket/prefix or models:/NAME")
+    else:
+        try:
+            write_export(folder, book, trial, Path(to + suffix), form)
+        except OSError as error:
+            raise BadInput(f"--to {to}: {error.strerror}") from error
+    return {"to": to + suffix}
 
 
 def export_best(folder: Folder, book: Book, to: Path) -> Trial:
     """Write the best trial's config, weights, metrics, card and samples to a folder.
 
     Raises:
-        BadInput: no trial is complete, or the folder can't be written.
+        BadInput: no trial is complete.
     """
     trial = best(book)
     if trial is None:
         raise BadInput(f"{folder.id}: nothing to export, no trial is complete")
-    try:
-        write_export(folder, trial, to)
-    except OSError as error:
-        raise BadInput(f"--to {to}: {error.strerror}") from error
+    write_export(folder, book, trial, to)
     return trial
 
 
-def write_export(folder: Folder, trial: Trial, to: Path) -> None:
-    """Write one trial's export."""
+def write_export(folder: Folder, book: Book, trial: Trial, to: Path, form: str = "yaml") -> None:
+    """Write one trial's export; with `hf-args` also the flags of diffusers' script."""
     from safetensors.torch import save_file
 
-    from trainable.checkpoint import read_weights
+    from trainable.checkpoint import read_kind, read_weights
 
     to.mkdir(parents=True, exist_ok=True)
-    last = trial.reports[-1]
-    weights = read_weights(folder.trial(trial.number) / CHECKPOINT, last["weights"])
+    checkpoint = folder.trial(trial.number) / CHECKPOINT
+    weights = read_weights(checkpoint, trial.reports[-1]["weights"])
     save_file(
-        {key: tensor.contiguous() for key, tensor in weights.items()}, to / "model.safetensors"
+        {key: tensor.contiguous() for key, tensor in weights.items()},
+        to / "model.safetensors",
+        metadata=read_kind(checkpoint),
     )
     (to / "config.yaml").write_text(yaml_text(trial.config))
-    (to / "metrics.json").write_text(json.dumps(metrics_of(folder, trial), indent=2) + "\n")
-    (to / "README.md").write_text(card(folder, trial))
+    (to / "metrics.json").write_text(json.dumps(metrics_of(book, trial), indent=2) + "\n")
     grid = folder.trial(trial.number) / "samples.png"
+    (to / "README.md").write_text(card(book, trial, grid.exists()))
     if grid.exists():
         shutil.copy(grid, to / "samples.png")
+    if form == "hf-args":
+        from trainable.datasets import load_data
+
+        config = TrialConfig.model_validate(trial.config)
+        examples = len(load_data(config.dataset).train.x)
+        (to / HF_ARGS).write_text(hf_text(config, examples))
 
 
-def metrics_of(folder: Folder, trial: Trial) -> dict[str, Any]:
-    """The trial's last report at full precision, and where it comes from."""
-    return {**trial.reports[-1], "search": folder.id, "trial": trial.number}
+def metrics_of(book: Book, trial: Trial) -> dict[str, Any]:
+    """The trial's last report at full precision, where it comes from, and how it was confirmed."""
+    found = confirmation(book, trial)
+    content = {**trial.reports[-1], "search": book.id, "trial": trial.number}
+    return content if found is None else content | {"confirmed": found}
 
 
-def card(folder: Folder, trial: Trial) -> str:
-    """A model card: data, model, optimizer, numbers, and how to train it again."""
-    config, last = trial.config, trial.reports[-1]
-    knobs = "\n".join(f"| {key} | {value} |" for key, value in settings_of(trial).items())
-    quartiles = " / ".join(f"{last[f'val_loss_q{q}']:.4f}" for q in range(1, 5))
-    versions = ", ".join(f"{package} {version(package)}" for package in ("diffsweep", "torch"))
-    grid = (folder.trial(trial.number) / "samples.png").exists()
-    samples = "![Samples](samples.png)\n" if grid else ""
-    return f"""---
-license: # fill in
-tags: [diffusion]
----
-# {config["model"]["type"]} on {config["dataset"]["type"]}, trained with {trial.optimizer}
+def upload(folder: Path, url: str) -> None:
+    """Copy the files of a folder to s3://bucket/prefix.
 
-The best of the complete trials of the search `{folder.id}` ({name(trial)}).
+    Raises:
+        BadInput: no bucket is named, or S3 does not take them.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
 
-{samples}
-| | |
-|---|---|
-| data | `{config["dataset"]}` |
-| model | `{config["model"]}`, {last["parameters"]:,} parameters |
-| process | `{config["diffusion"]}` |
-| budget | {config["steps"]} steps of {config["batch_size"]} examples, seed {config["seed"]} |
-| optimizer | {trial.optimizer} |
-{knobs}
-| validation loss | {last["val_loss"]:.6f} ({last["weights"]} weights) |
-| by noise level, lowest quartile to highest | {quartiles} |
-| optimizer state | {last["optimizer_bytes"]:,} bytes |
-| speed | {last["steps_per_second"]:.1f} steps/s |
-| versions | {versions} |
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise BadInput(f"--to {url}: want s3://bucket/prefix")
+    try:
+        client = s3_client()
+        for path in sorted(folder.iterdir()):
+            client.upload_file(str(path), bucket, f"{prefix}/{path.name}".lstrip("/"))
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        raise BadInput(f"--to {url}: {error}") from error
 
-The validation loss is one seed's, of a config that was chosen among many by this very loss: expect
-a fresh seed to do slightly worse.
 
-## Train it again
-    diffsweep train config.yaml               # the same number, on the same machine and threads
-    diffsweep train config.yaml --steps 5000  # for longer
+def s3_client() -> BaseClient:
+    """A client for the S3 that the environment names, MLflow's endpoint included."""
+    import os
 
-## Load the weights
-    from safetensors.torch import load_file
-    weights = load_file("model.safetensors")  # the {last["weights"]} weights
-"""
+    import boto3
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+    client: BaseClient = boto3.client("s3", endpoint_url=endpoint)
+    return client

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -36,7 +36,14 @@ class Trial:
     reports: list[dict[str, Any]] = field(default_factory=list)
     why: str | None = None  # it ended as it did
     began: int | None = None  # ms since the epoch
+    reported: int | None = None
     ended: int | None = None
+    promoted: int | None = None  # samples at which it was allowed to go on
+    added: bool = False  # by the user, outside the budget of trials
+    full: bool = False  # nothing stops it before the end of the budget
+    again: bool = False  # it was cut off, and goes on when the search does
+    seconds: float = 0.0  # that its process ran
+    source: int | None = None  # of a confirm trial: the trial of the search that it repeats
 
     @property
     def optimizer(self) -> str:
@@ -60,6 +67,9 @@ class Book:
     id: str = ""
     spec: dict[str, Any] = field(default_factory=dict)
     trials: dict[int, Trial] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)  # versions, and the data's fingerprint
+    ending: bool = False  # the driver has written its last word
+    imported: list[Trial] = field(default_factory=list)  # of earlier searches, for the sampler
     state: str = "pending"
     why: str | None = None
     started: int | None = None
@@ -73,24 +83,48 @@ class Book:
         match event["event"]:
             case "start":
                 self.id, self.spec, self.state = event["search"], event["spec"], "running"
+                self.origin = self.origin or event.get("origin", {})
+                self.why, self.ending = None, False
                 self.started = self.started or event["time"]
                 self.sessions += 1
                 self.session_began = event["time"]
             case "ask":
                 number = event["trial"]
                 self.trials[number] = Trial(
-                    number, event["stage"], event["chosen"], event["config"], event["baseline"]
+                    number,
+                    event["stage"],
+                    event["chosen"],
+                    event["config"],
+                    event["baseline"],
+                    full=event.get("full", False),
+                    added=event.get("added", False),
+                    source=event.get("source"),
                 )
+            case "promote":
+                trial = self.trials[event["trial"]]
+                trial.state = "pending" if trial.state == "paused" else trial.state
+                trial.promoted, trial.full = trial.samples, trial.full or event["full"]
             case "begin":
                 trial = self.trials[event["trial"]]
-                trial.state, trial.began = "running", trial.began or event["time"]
+                trial.state, trial.began = "running", event["time"]
+                trial.again = False
             case "report":
-                self.trials[event["trial"]].reports.append(event["metrics"])
+                trial = self.trials[event["trial"]]
+                trial.reports.append(event["metrics"])
+                trial.reported = event["time"]
             case "end":
                 trial = self.trials[event["trial"]]
                 trial.state, trial.why, trial.ended = event["state"], event["why"], event["time"]
+                trial.again = event["again"]
+                if trial.began is not None:
+                    trial.seconds += (event["time"] - trial.began) / 1000
+                    trial.began = None
+            case "retry":
+                self.trials[event["trial"]].again = True
+            case "import":
+                self.imported += [Trial(**content) for content in event["trials"]]
             case "finish":
-                self.state, self.why = event["state"], event["why"]
+                self.state, self.why, self.ending = event["state"], event["why"], True
         if self.session_began is not None and self.last_event is not None:
             self.seconds += max(0, event["time"] - max(self.last_event, self.session_began)) / 1000
         self.last_event = event["time"]
@@ -105,28 +139,35 @@ class Book:
 
 
 class History:
-    """The file, open for appending by the one driver that holds its lock."""
+    """The file, open for appending by the one driver that holds its lock.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.book = Book()
+    Without a path it is kept in memory alone, for a replay; `clock` gives seconds.
+    """
+
+    def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
+        self.clock, self.book = clock, Book()
+        self._file: IO[bytes] | None = None
+        if path is None:
+            return
         repair(path)
         for event in events(path):
             self.book.apply(event)
-        self._file: IO[bytes] = path.open("ab")
+        self._file = path.open("ab")
 
     def write(self, event: str, **content: Any) -> Event:
         """Append an event, then apply it. When this returns, a kill can't undo it."""
-        line: Event = {"event": event, "time": int(time.time() * 1000), **content}
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
-        if event != "report":  # a lost report is made again from the checkpoint before it
-            os.fsync(self._file.fileno())
+        line: Event = {"event": event, "time": int(self.clock() * 1000), **content}
+        if self._file is not None:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+            if event != "report":  # a lost report is made again from the checkpoint before it
+                os.fsync(self._file.fileno())
         self.book.apply(line)
         return line
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def events(path: Path) -> Iterator[Event]:

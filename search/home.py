@@ -26,11 +26,18 @@ class Folder:
         self.delivered = path / "mlflow.json"  # how much of the history MLflow has, and its runs
         self.log = path / "driver.log"
         self.tune = path / "tune"  # Ray Tune's own files, which nothing here reads
+        self.requests = path / "requests"
         self.best = path / "best"
+        self.report = path / "report"  # report.html, report.json and the plots
 
     def trial(self, number: int) -> Path:
         """Where a trial writes: its checkpoint, its sample grid."""
         return self.path / "trials" / str(number)
+
+
+def has_begun(folder: Folder) -> bool:
+    """Whether a driver ever wrote to this search's history."""
+    return folder.history.exists() and folder.history.stat().st_size > 0
 
 
 class Home:
@@ -69,7 +76,7 @@ class Home:
         """All searches here, the newest last."""
         if self.path.is_dir():
             paths = [path for path in self.path.iterdir() if ID.match(path.name)]
-            folders = [folder for path in paths if (folder := Folder(path)).history.exists()]
+            folders = [folder for path in paths if has_begun(folder := Folder(path))]
             yield from sorted(folders, key=lambda folder: folder.history.stat().st_ctime_ns)
 
     def find(self, name: str) -> Folder:

@@ -11,7 +11,10 @@ from rich.tree import Tree
 from search.describe import yaml_text
 from search.scheduler import rung_levels
 from search.space import Choices, Fixed, Range, baselines
-from search.spec import SearchSpec
+from search.spec import SearchSpec, notes
+from search.verdict import smallest_difference
+
+SEED_NOISE = 0.003  # standard deviation of the loss over seeds, a share of it: the median measured
 
 
 def plan(spec: SearchSpec) -> dict[str, Any]:
@@ -28,11 +31,27 @@ def plan(spec: SearchSpec) -> dict[str, Any]:
         arriving, before = max(1.0, arriving / spec.scheduler.reduction_factor), level // batch
     cost += arriving * (steps - before) / steps
     return {
+        "confirm": plan_confirm(spec),
         "spec": spec.model_dump(mode="json"),
         "rungs": [*rungs, {"step": steps, "samples": steps * batch, "trials": round(arriving, 1)}],
         "full_trainings": round(cost, 2),
         "without_early_stopping": spec.budget.trials,
+        "notes": list(notes(spec)),
         "baselines": len(baselines(spec.space, spec.trial, spec.baselines)),
+    }
+
+
+def plan_confirm(spec: SearchSpec) -> dict[str, Any] | None:
+    """The confirm stage: its trainings, and the difference that its seeds can show."""
+    wanted = spec.confirm
+    if wanted is None:
+        return None
+    contenders = wanted.top * (len(spec.optimizers) if wanted.per == "optimizer" else 1)
+    found = smallest_difference(SEED_NOISE, contenders, wanted.seeds) if contenders > 1 else None
+    return {
+        "full_trainings": contenders * wanted.seeds,
+        "smallest_difference": found,
+        "noise": SEED_NOISE,
     }
 
 
@@ -46,11 +65,27 @@ def show_plan(spec: SearchSpec, console: Console) -> None:
     for rung in planned["rungs"]:
         table.add_row(str(rung["step"]), f"{rung['samples']:,}", f"{rung['trials']:g}")
     console.print(table)
+    for note in planned["notes"]:
+        console.print(f"note: {note}", highlight=False)
+    show_confirm(planned["confirm"], console)
     console.print(
         f"{spec.budget.trials} trials, {planned['baselines']} of them published defaults: about "
         f"{planned['full_trainings']:.1f} full trainings ({spec.trial.steps} steps of "
         f"{spec.trial.batch_size} examples each) instead of {spec.budget.trials}"
     )
+
+
+def show_confirm(planned: dict[str, Any] | None, console: Console) -> None:
+    if planned is None:
+        console.print("no confirm stage: the report will give no verdict between optimizers")
+        return
+    text = f"confirm: {planned['full_trainings']} full trainings on fresh seeds, beside the budget"
+    if found := planned["smallest_difference"]:
+        text += (
+            f"; they show differences of {found:.1%} of the loss and more (4 times in 5, where "
+            f"the loss varies by {planned['noise']:.1%} from seed to seed, as on digits)"
+        )
+    console.print(text)
 
 
 def space_tree(spec: SearchSpec) -> Tree:

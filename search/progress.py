@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.analysis import best, by_optimizer
+from search.confirm import planned
 from search.describe import name, number, settings_of
 from search.history import ENDED, Book
 
@@ -58,7 +59,7 @@ class Progress:
             text.append(f"{count} {state}  ", COLOURS.get(state, ""))
         if (trial := best(book)) is not None:
             text.append(f"best {number(trial.last('val_loss'))} ({name(trial)})  ", "bold")
-        total = book.spec["budget"]["trials"]
+        total = book.spec["budget"]["trials"] + planned(book)
         text.append(f"{sum(t.state in ENDED for t in book.trials.values())}/{total} trials  ")
         text.append(f"{clock(elapsed(book))}, about {clock(time_left(book))} left")
         return text
@@ -79,7 +80,7 @@ def time_left(book: Book) -> float | None:
     done = sum(shares)
     if done < 1:
         return None
-    left: float = book.spec["budget"]["trials"] - done
+    left: float = book.spec["budget"]["trials"] + planned(book) - done
     return max(0.0, left * elapsed(book) / done)
 
 

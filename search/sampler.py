@@ -1,124 +1,200 @@
-"""Who proposes: Optuna through ask and tell, told the truth about every trial."""
+"""Who proposes: Optuna's samplers, shown the search as it stands.
+
+Nothing is remembered here either. For each proposal a study is made from the trials of the
+history, so there is nothing that a restart could lose and no trial that stays open by mistake;
+and the seed of a proposal is made from the spec's and the trial's number, so the same history
+gives the same proposal, whether or not the driver was restarted in between.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
+import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from search.designs import combinations, evolve, sobol
 from search.history import Trial
-from search.space import Space
+from search.space import Range, Space, between, distributions
 
-PENALTY = 10.0  # a diverged trial counts as this many times the worst value seen
+PENALTY = 10.0  # a diverged trial counts as worse than the worst value seen by so many times it
 ATTEMPTS = 20  # to propose something that was not tried yet
-
+STATES = {
+    "pending": TrialState.RUNNING,
+    "running": TrialState.RUNNING,
+    "paused": TrialState.PRUNED,  # until it goes on
+    "pruned": TrialState.PRUNED,
+    "diverged": TrialState.PRUNED,
+    "complete": TrialState.COMPLETE,
+}
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     # group: optimizers have parameters of their own; constant liar: trials run in parallel
     "tpe": lambda seed: TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
+    "gp": lambda seed: GPSampler(seed=seed),
 }
 
 
+@dataclass
 class Sampler:
-    """Proposes for the optimizers `names`, and learns from what became of its proposals.
+    """Proposes trials over the optimizers `names`."""
 
-    Its study is a view of the history: trials are told to it again when a search goes on. Each
-    proposal is drawn from a seed of its own, made from the spec's and the trial's number, so the
-    same history gives the same proposal, whether or not the driver was restarted in between.
-    """
+    space: Space
+    names: list[str]
+    kind: str = "tpe"
+    seed: int = 0
+    metric: str = "val_loss"
+    mode: str = "min"
+    study_name: str = "study"
+    _told: dict[int, tuple[tuple[str, int], FrozenTrial | None]] = field(default_factory=dict)
 
-    def __init__(
-        self,
-        space: Space,
-        names: list[str],
-        kind: str = "tpe",
-        seed: int = 0,
-        mode: str = "min",
-        study_name: str = "study",
-        journal: Path | None = None,
-    ) -> None:
-        self.space, self.names, self.kind, self.seed, self.mode = space, names, kind, seed, mode
-        storage = JournalStorage(JournalFileBackend(str(journal))) if journal else None
-        with quiet():
-            self.study = optuna.create_study(
-                study_name=study_name,
-                storage=storage or InMemoryStorage(),
-                direction="minimize" if mode == "min" else "maximize",
+    def ask(
+        self, number: int, trials: Sequence[Trial], optimizer: str | None
+    ) -> dict[str, Any] | None:
+        """Propose trial `number` after `trials`, if given with this optimizer: by dimension.
+
+        None when a grid is exhausted.
+        """
+        seen = {identity(trial.chosen) for trial in trials}
+        if self.kind == "grid":
+            return next((c for c in self.grid(optimizer) if identity(c) not in seen), None)
+        own = optimizer or self.names[number % len(self.names)]
+        if self.kind == "qmc":
+            return sobol(self.space, own, self.seed, sum(t.optimizer == own for t in trials))
+        if self.kind == "cmaes":
+            mine = [trial for trial in trials if trial.optimizer == own]
+            worth = furthest_first(self.metric, self.mode)
+            return self._fresh(
+                seen, lambda n: evolve(self.space, own, mine, worth, mix(self.seed, number, n))
             )
-        self._asked: dict[int, optuna.Trial] = {}  # trials that are open in the study
-        self._seen: set[str] = set()
-        self._worst: float | None = None
+        return self._fresh(seen, lambda attempt: self._draw(number, attempt, trials, optimizer))
 
-    def ask(self, number: int, optimizer: str | None = None) -> dict[str, Any]:
-        """Propose trial `number`, if asked for with this optimizer: values by dimension."""
-        with quiet():
-            for attempt in range(ATTEMPTS):
-                self.study.sampler = SAMPLERS[self.kind](mix(self.seed, number, attempt))
-                if optimizer is not None and len(self.names) > 1:
-                    self.study.enqueue_trial({"optimizer": optimizer})
-                trial = self.study.ask()
-                chosen = self.space.propose(trial, self.names)
-                if (key := identity(chosen)) not in self._seen or attempt == ATTEMPTS - 1:
-                    break
-                self.study.tell(trial, state=TrialState.FAIL)  # proposed before
-        self._seen.add(key)
-        self._remember(number, trial)
+    def spread(
+        self, number: int, trials: Sequence[Trial], optimizer: str, turn: int, turns: int
+    ) -> dict[str, Any]:
+        """One of an optimizer's first `turns` trials, spread over its ranges.
+
+        The learning rate takes a stratum of its range in each turn, those in the middle first:
+        ranges are made to have the good values inside. All else is drawn at random.
+        """
+        key, seen = f"{optimizer}.lr", {identity(trial.chosen) for trial in trials}
+        dimension = dict(self.space.dimensions(optimizer))[key]
+        order = sorted(range(turns), key=lambda s: (abs(s - (turns - 1) / 2), s))
+
+        def draw(attempt: int) -> dict[str, Any]:
+            chosen = self._draw(number, attempt, (), optimizer, "random")
+            if isinstance(dimension, Range):
+                inside = random.Random(mix(self.seed, number, attempt)).random()  # noqa: S311
+                chosen[key] = between(dimension, (order[turn] + inside) / turns)
+            return chosen
+
+        return self._fresh(seen, draw)
+
+    def _fresh(self, seen: set[str], draw: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+        """The first of some draws that was not tried before; a small space may have none."""
+        for attempt in range(ATTEMPTS):
+            chosen = draw(attempt)
+            if identity(chosen) not in seen:
+                break
         return chosen
 
-    def add(self, trial: Trial) -> None:
-        """Learn of a trial that was not asked for here: a baseline, or one from the history.
+    def grid(self, optimizer: str | None = None) -> list[dict[str, Any]]:
+        """Every combination of choices, optimizers in turn."""
+        names = self.names if optimizer is None else [optimizer]
+        rounds = itertools.zip_longest(*(combinations(self.space, name) for name in names))
+        return [chosen for one in rounds for chosen in one if chosen is not None]
 
-        A trial outside the space can't be told to Optuna, and is left out.
-        """
-        self._seen.add(identity(trial.chosen))
+    def study(self, trials: Sequence[Trial], journal: Path | None = None) -> optuna.Study:
+        """The search as an Optuna study, in memory or in a journal file for Optuna's tools."""
+        storage = JournalStorage(JournalFileBackend(str(journal))) if journal else None
+        with quiet():
+            study = optuna.create_study(
+                study_name=self.study_name,
+                storage=storage or InMemoryStorage(),
+                direction="minimize" if self.mode == "min" else "maximize",
+            )
+            study.add_trials([told for t in trials if (told := self._tell(t, trials)) is not None])
+        return study
+
+    def _draw(
+        self,
+        number: int,
+        attempt: int,
+        trials: Sequence[Trial],
+        optimizer: str | None,
+        kind: str | None = None,
+    ) -> dict[str, Any]:
+        kind = kind or self.kind
+        with quiet():
+            study = self.study(() if kind == "random" else trials)
+            study.sampler = SAMPLERS[kind](mix(self.seed, number, attempt))
+            if optimizer is not None and len(self.names) > 1:
+                study.enqueue_trial({"optimizer": optimizer})
+            return self.space.propose(study.ask(), self.names)
+
+    def _tell(self, trial: Trial, trials: Sequence[Trial]) -> FrozenTrial | None:
+        """A trial as Optuna should see it; None where it says nothing about the space."""
+        version = trial.state, len(trial.reports)
+        if trial.state != "diverged" and trial.number in self._told:
+            known, told = self._told[trial.number]
+            if known == version:
+                return told
+        told = self._frozen(trial, trials)
+        self._told[trial.number] = version, told
+        return told
+
+    def _frozen(self, trial: Trial, trials: Sequence[Trial]) -> FrozenTrial | None:
         params = self.space.encode(trial.chosen, self.names)
-        if params is not None:
-            with quiet():
-                self.study.sampler = RandomSampler(seed=0)  # nothing is left to draw
-                self.study.enqueue_trial(params)
-                opened = self.study.ask()
-                self.space.propose(opened, self.names)
-            self._remember(trial.number, opened)
+        if params is None or trial.state not in STATES:
+            return None
+        values = {
+            report["samples"]: report[self.metric]
+            for report in trial.reports
+            if self.metric in report
+        }
+        if trial.state == "diverged":
+            values[trial.samples + 1] = self._penalty(trials)
+        state = STATES[trial.state]
+        return create_trial(
+            state=state,
+            params=params,
+            distributions=distributions(self.space, trial.chosen["optimizer"], self.names),
+            value=trial.last(self.metric) if state == TrialState.COMPLETE else None,
+            intermediate_values=values,
+            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.state},
+        )
 
-    def report(self, number: int, samples: int, value: float) -> None:
-        """An intermediate value of the objective."""
-        if (trial := self._asked.get(number)) is not None:
-            trial.report(value, step=samples)
-        if self._worst is None or (value > self._worst) == (self.mode == "min"):
-            self._worst = value
-
-    def tell(self, number: int, state: str, samples: int, value: float | None) -> None:
-        """How a trial ended; a diverged one counts with a penalty, a failed one not at all."""
-        trial = self._asked.pop(number, None)
-        if trial is None:
-            return
-        if state == "complete":
-            self.study.tell(trial, value)
-        elif state in ("pruned", "paused") and value is not None:
-            self.study.tell(trial, state=TrialState.PRUNED)
-        elif state == "diverged":
-            trial.report(self._penalty(), step=samples + 1)
-            self.study.tell(trial, state=TrialState.PRUNED)
-        else:
-            self.study.tell(trial, state=TrialState.FAIL)
-
-    def _penalty(self) -> float:
+    def _penalty(self, trials: Sequence[Trial]) -> float:
         """Finite, and worse than all that was seen."""
-        worst = 1.0 if self._worst is None else self._worst
-        return worst + (1 if self.mode == "min" else -1) * PENALTY * max(abs(worst), 1e-12)
+        values = [r[self.metric] for t in trials for r in t.reports if self.metric in r] or [1.0]
+        sign = 1 if self.mode == "min" else -1
+        worst = max(values, key=lambda value: sign * value)
+        penalty: float = worst + sign * PENALTY * max(abs(worst), 1e-12)
+        return penalty
 
-    def _remember(self, number: int, trial: optuna.Trial) -> None:
-        trial.set_user_attr("diffsweep.trial", number)
-        self._asked[number] = trial
+
+def furthest_first(metric: str, mode: str) -> Callable[[Trial], tuple[float, float]]:
+    """A sort key: trials that got further come first, and among equals the better ones."""
+    sign = 1 if mode == "min" else -1
+
+    def key(trial: Trial) -> tuple[float, float]:
+        value = trial.last(metric)
+        bad = value is None or trial.state == "diverged"
+        return (math.inf, 0.0) if bad else (-trial.samples, sign * (value or 0.0))
+
+    return key
 
 
 def mix(*parts: int) -> int:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
+from search.priors import DEFAULT_KNOBS, PUBLISHED
 from trainable.config import Steps, TrialConfig, TrialSettings
+from trainable.optimizers import OPTIMIZERS
 from trainable.shelf import Frozen, Listed
 
 if TYPE_CHECKING:
     from optuna import Trial as OptunaTrial
+    from optuna.distributions import BaseDistribution
 
 Value = float | int | str | bool | None
 WHOLE_NUMBERS = frozenset({"batch_size", "warmup.steps"})
+IF_ASKED_FOR = ("clip_value", "clip_agc", "batch_size")  # searched only if the space has them
+DEFAULT_OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 
 
 class Range(Frozen):
@@ -85,48 +91,6 @@ def _dimension(given: Any) -> Any:
 Dimension = Annotated[Range | Choices | Fixed, BeforeValidator(_dimension)]
 Knobs = dict[str, Dimension]
 
-_log = {"log": True}
-_BETAS: dict[str, Any] = {
-    "beta1": {"low": 0.7, "high": 0.98, "log_from_one": True},
-    "beta2": [0.95, 0.99, 0.999],
-}
-# The ranges that a bare name takes. Learning rates span the published and the measured optima of
-# small and large diffusion models; momentum and betas follow AlgoPerf (Dahl et al. 2023).
-DEFAULT_KNOBS: dict[str, dict[str, Any]] = {
-    "adam": {"lr": {"low": 1e-5, "high": 1e-2, **_log}, **_BETAS},
-    "adamw": {
-        "lr": {"low": 1e-5, "high": 1e-2, **_log},
-        **_BETAS,
-        "weight_decay": {"low": 1e-6, "high": 1e-1, **_log},
-    },
-    "sgd": {
-        "lr": {"low": 1e-3, "high": 1.0, **_log},
-        "momentum": {"low": 0.7, "high": 0.995, "log_from_one": True},
-        "nesterov": [True, False],
-    },
-    "rmsprop": {
-        "lr": {"low": 1e-5, "high": 3e-3, **_log},
-        "alpha": [0.9, 0.99, 0.999],
-        "momentum": [0.0, 0.9],
-        "eps": [1e-8, 1e-6],
-    },
-}
-# What people train with today; tried before anything is searched. The first is the "before".
-PUBLISHED: dict[str, dict[str, Any]] = {
-    # diffusers, train_unconditional.py
-    "adamw": {
-        "optimizer": {"type": "adamw", "lr": 1e-4, "beta1": 0.95, "weight_decay": 1e-6},
-        "warmup": 0.05,
-        "lr_schedule": "cosine",
-        "clip_norm": 1.0,
-    },
-    # Ho et al. 2020 and the scripts that follow it: constant from the start, no clipping
-    "adam": {"optimizer": {"type": "adam", "lr": 1e-4}},
-    # the textbook setting; clipped, since SGD diverges without it
-    "sgd": {"optimizer": {"type": "sgd", "lr": 0.1, "momentum": 0.9}, "clip_norm": 1.0},
-    "rmsprop": {"optimizer": {"type": "rmsprop", "lr": 1e-3}, "clip_norm": 1.0},
-}
-
 
 class WarmupSteps(Frozen):
     """A warmup counted in steps instead of a fraction of the budget."""
@@ -158,7 +122,8 @@ def _optimizers(given: Any) -> Any:
 
 
 def _defaults() -> dict[str, Knobs]:
-    return TypeAdapter(dict[str, Knobs]).validate_python(DEFAULT_KNOBS)
+    four = {name: DEFAULT_KNOBS[name] for name in DEFAULT_OPTIMIZERS}
+    return TypeAdapter(dict[str, Knobs]).validate_python(four)
 
 
 class Space(Frozen):
@@ -172,24 +137,29 @@ class Space(Frozen):
     )
     lr_schedule: Dimension = Choices(values=("constant", "linear", "cosine", "wsd"))
     clip_norm: Dimension = Choices(values=(None, 0.1, 1.0, 5.0))
+    clip_value: Dimension | None = None  # null: no such clipping
+    clip_agc: Dimension | None = None
     batch_size: Dimension | None = None  # null: that of the trial settings
 
     def dimensions(self, optimizer: str) -> Iterator[tuple[str, Range | Choices | Fixed]]:
         """The names and dimensions of a trial with this optimizer; its own come first."""
         for knob, dimension in self.optimizer[optimizer].items():
             yield f"{optimizer}.{knob}", dimension
-        yield from self.shared()
+        for name, dimension in self.shared():
+            if name != "lr_schedule" or not keeps_lr(optimizer):
+                yield name, dimension
 
     def shared(self) -> Iterator[tuple[str, Range | Choices | Fixed]]:
-        """What every trial has, whatever its optimizer."""
+        """What every trial has; but an optimizer that keeps its lr has no lr_schedule."""
         if isinstance(self.warmup, WarmupSteps):
             yield "warmup.steps", self.warmup.steps
         else:
             yield "warmup", self.warmup
         yield "lr_schedule", self.lr_schedule
         yield "clip_norm", self.clip_norm
-        if self.batch_size is not None:
-            yield "batch_size", self.batch_size
+        for name in IF_ASKED_FOR:
+            if (dimension := getattr(self, name)) is not None:
+                yield name, dimension
 
     def largest_warmup(self, steps: int) -> int:
         """The longest warmup that a trial of `steps` can have, in steps."""
@@ -224,6 +194,11 @@ class Space(Frozen):
         return params
 
 
+def keeps_lr(optimizer: str) -> bool:
+    """Whether the optimizer's lr_schedule is always constant, because the method needs it."""
+    return optimizer in OPTIMIZERS and OPTIMIZERS[optimizer].constant_lr
+
+
 def settings(chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What was chosen by dimension, as the keys of a TrialConfig."""
     optimizer = chosen["optimizer"]
@@ -239,19 +214,70 @@ def settings(chosen: Mapping[str, Any]) -> dict[str, Any]:
     return keys
 
 
+def distribution(name: str, dimension: Range | Choices) -> BaseDistribution:
+    """A dimension as Optuna knows it. With log_from_one, Optuna's parameter is 1 - value."""
+    from optuna.distributions import (
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.values)
+    low, high, log = dimension.low, dimension.high, dimension.log
+    if name in WHOLE_NUMBERS:
+        return IntDistribution(int(low), int(high), log=log, step=int(dimension.step or 1))
+    if dimension.log_from_one:
+        return FloatDistribution(1 - high, 1 - low, log=True)
+    return FloatDistribution(low, high, log=log, step=dimension.step)
+
+
+def distributions(space: Space, optimizer: str, names: list[str]) -> dict[str, BaseDistribution]:
+    """The Optuna distributions of a trial with this optimizer, among the optimizers `names`."""
+    from optuna.distributions import CategoricalDistribution
+
+    free: dict[str, BaseDistribution] = {
+        name: distribution(name, dimension)
+        for name, dimension in space.dimensions(optimizer)
+        if not isinstance(dimension, Fixed)
+    }
+    return ({"optimizer": CategoricalDistribution(names)} if len(names) > 1 else {}) | free
+
+
 def suggest(trial: OptunaTrial, name: str, dimension: Range | Choices | Fixed) -> Value:
     """Ask Optuna for a value of this dimension."""
     if isinstance(dimension, Fixed):
         return dimension.value
-    if isinstance(dimension, Choices):
-        chosen: Value = trial.suggest_categorical(name, dimension.values)
-        return chosen
-    low, high, log = dimension.low, dimension.high, dimension.log
-    if name in WHOLE_NUMBERS:
-        return trial.suggest_int(name, int(low), int(high), log=log, step=int(dimension.step or 1))
+    value: Value = trial._suggest(name, distribution(name, dimension))
+    return _from_optuna(dimension, value)
+
+
+def between(dimension: Range, quantile: float) -> float:
+    """The value at a quantile of a range, in the scale in which it is searched."""
+    low, high = dimension.low, dimension.high
+    if dimension.log:
+        return float(low * (high / low) ** quantile)
     if dimension.log_from_one:
-        return 1 - trial.suggest_float(name, 1 - high, 1 - low, log=True)
-    return trial.suggest_float(name, low, high, log=log, step=dimension.step)
+        return float(1 - (1 - low) * ((1 - high) / (1 - low)) ** quantile)
+    steps = 0 if dimension.step is None else round((high - low) * quantile / dimension.step)
+    return low + (dimension.step * steps if dimension.step else (high - low) * quantile)
+
+
+def quantile_of(dimension: Range, value: float) -> float:
+    """Where a value lies in its range, in the scale in which it is searched: 0 to 1."""
+    low, high = dimension.low, dimension.high
+    if dimension.log:
+        return math.log(value / low) / math.log(high / low)
+    if dimension.log_from_one:
+        return math.log((1 - value) / (1 - low)) / math.log((1 - high) / (1 - low))
+    return (value - low) / (high - low)
+
+
+def _from_optuna(dimension: Range | Choices, value: Value) -> Value:
+    if isinstance(dimension, Range) and dimension.log_from_one:
+        assert isinstance(value, float)
+        return 1 - value
+    return value
 
 
 def contains(dimension: Range | Choices, value: Value) -> bool:
@@ -288,8 +314,9 @@ def choice_of(config: TrialConfig, space: Space) -> dict[str, Any]:
         in_steps = isinstance(config.warmup, Steps)
         chosen["warmup"] = config.warmup_steps / config.steps if in_steps else config.warmup
     chosen |= {"lr_schedule": config.lr_schedule, "clip_norm": config.clip_norm}
-    if space.batch_size is not None:
-        chosen["batch_size"] = config.batch_size
+    for key in IF_ASKED_FOR:
+        if getattr(space, key) is not None:
+            chosen[key] = getattr(config, key)
     for key, dimension in space.dimensions(name):
         if isinstance(dimension, Fixed):
             chosen[key] = dimension.value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,12 +16,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from search.anchor import anchor
 from search.errors import BadInput
-from search.reading import KeyPath, in_words, nearest, read, shown
-from search.space import Knobs, Range, Space, WarmupSteps
+from search.reading import Document, KeyPath, in_words, nearest, read, shown
+from search.space import Knobs, Range, Space, WarmupSteps, keeps_lr
 from trainable.config import TrialConfig, TrialSettings
-from trainable.optimizers import OPTIMIZERS
-from trainable.shelf import Frozen, Listed, load
+from trainable.optimizers import OPTIMIZERS, EightBit
+from trainable.shelf import Frozen, Listed, code_fault, load, use_code
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 METRICS = ("val_loss", "val_loss_q1", "val_loss_q2", "val_loss_q3", "val_loss_q4")
@@ -40,6 +41,20 @@ def seconds(given: Any) -> Any:
             "duration", "expected a duration such as 90s, 30m or 2h, got {given}", {"given": given}
         )
     return given
+
+
+def duration(given: str, where: str) -> float:
+    """A duration from the command line, in seconds.
+
+    Raises:
+        BadInput: it is none.
+    """
+    try:
+        return float(seconds(given if given[-1:] in UNITS else given + "s"))
+    except (PydanticCustomError, ValueError) as error:
+        raise BadInput(
+            f"{where}: expected a duration such as 90s, 30m or 2h, got {given}"
+        ) from error
 
 
 Duration = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(seconds)]
@@ -72,7 +87,7 @@ class SchedulerConfig(Frozen):
     type: Literal["asha", "hyperband", "median", "none"] = "asha"
     grace_steps: int | None = Field(None, ge=1)  # first rung; null: max(2 warmups, steps / 8)
     reduction_factor: int = Field(2, ge=2)
-    min_results: int = Field(3, ge=2)  # results that a rung has before it stops anyone
+    min_results: int = Field(3, ge=1)  # of others, before the median rule stops anyone
 
 
 class Budget(Frozen):
@@ -80,7 +95,15 @@ class Budget(Frozen):
 
     trials: int = Field(40, ge=1)
     wall_clock: Duration = None
-    gpu_hours: float | None = Field(None, gt=0)
+    gpu_hours: float | None = Field(None, gt=0)  # CPU-hours where trials use no GPU
+
+    def plus(self, more: Mapping[str, float], used: Mapping[str, float]) -> Budget:
+        """This budget with more on top; without a limit so far, counted from what is used."""
+        limits = {
+            key: (used[key] if (mine := getattr(self, key)) is None else mine) + amount
+            for key, amount in more.items()
+        }
+        return self.model_copy(update=limits)
 
 
 class Confirm(Frozen):
@@ -118,6 +141,7 @@ class SearchSpec(Frozen):
     trial_timeout: Duration = None
     confirm: Confirm | None = None
     resources: Resources = Resources()
+    notify: str | None = None  # a command to run when the search ends
     retries: int = Field(3, ge=0)  # of a trial whose process was lost
     tracking: Tracking = Tracking()
     storage: str | None = None  # null: under the home
@@ -134,9 +158,20 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
     Raises:
         BadInput: every fault of the spec, one line each.
     """
-    document = read(path)
+    return validate(read(path), overrides, path.parent)
+
+
+def validate(
+    document: Document, overrides: Sequence[str] = (), folder: Path = Path()
+) -> SearchSpec:
+    """Check a spec that was read, with `a.b=value` overrides; its paths are from `folder`.
+
+    Raises:
+        BadInput: every fault of the spec, one line each.
+    """
     for assignment in overrides:
         document.override(assignment)
+    anchor(document.data, folder)
     try:
         spec = SearchSpec.model_validate(document.data)
     except ValidationError as error:
@@ -153,12 +188,16 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         yield from _check_optimizer(name, knobs)
     yield from _check_shared(spec)
     yield from _check_baselines(spec)
+    yield from _check_sampler(spec)
     yield from _check_own_code(spec)
     if spec.resources.gpu > 1 and spec.resources.gpu % 1:
         yield (
             ("resources", "gpu"),
             f"{spec.resources.gpu:g} GPUs: a fraction of one, or whole ones",
         )
+    for index, folder in enumerate(spec.code):
+        if fault := code_fault(folder):
+            yield ("code", index), fault
     steps, grace = spec.trial.steps, spec.scheduler.grace_steps
     if grace is not None and grace > steps:
         yield (
@@ -192,6 +231,22 @@ def _check_optimizer(name: str, knobs: Knobs) -> Iterator[tuple[KeyPath, str]]:
                 break
 
 
+def notes(spec: SearchSpec) -> Iterator[str]:
+    """What is no fault, but should be known before a search starts: shown by `check`."""
+    for name, knobs in spec.space.optimizer.items():
+        if keeps_lr(name):
+            yield f"{name}: its trials have lr_schedule constant, since the method needs it"
+        if name == "prodigy":
+            ends = [end for end in knobs["lr"].ends if isinstance(end, int | float)]
+            if min(ends) < 0.1 or max(ends) > 10:
+                yield (
+                    f"{name}: lr is a factor of its own estimate and should be about 1, got "
+                    + " ... ".join(f"{end:g}" for end in ends)
+                )
+        if name in OPTIMIZERS and issubclass(OPTIMIZERS[name], EightBit):
+            yield f"{name}: needs bitsandbytes and a CUDA device where its trials run"
+
+
 def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     some = {"optimizer": {"type": "adam", "lr": 1e-3}}
     for name, dimension in spec.space.shared():
@@ -207,6 +262,21 @@ def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             except ValidationError as error:
                 yield ("space", key), in_words(error.errors()[0], TrialConfig)
                 break
+
+
+def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    kind, where = spec.sampler.type, ("sampler", "type")
+    if kind == "gp" and spec.allocation == "adaptive" and len(spec.optimizers) > 1:
+        yield (
+            where,
+            "gp can't search several optimizers together, whose knobs differ; use "
+            "allocation: equal (a study for each), or sampler tpe",
+        )
+    if kind == "grid":
+        for name in spec.optimizers:
+            for key, dimension in spec.space.dimensions(name):
+                if isinstance(dimension, Range):
+                    yield where, f"grid needs lists of choices, {key} is a range"
 
 
 def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -234,11 +304,10 @@ def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         if ":" not in target:
             continue
         try:
+            use_code(folder for folder in spec.code if code_fault(folder) is None)
             load(target)
-        except Exception as error:
-            known = isinstance(error, ValueError) and str(error).startswith("can't import")
-            reason = f"can't import '{target}': {type(error).__name__}: {error}"
-            yield where, (str(error) if known else reason).splitlines()[0]
+        except ValueError as error:
+            yield where, str(error).splitlines()[0]
 
 
 def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -253,15 +322,6 @@ def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 NOT_YET: dict[str, Callable[[Any], bool]] = {
-    "trial.init": lambda value: value is not None,
-    "trial.freeze": bool,
-    "trial.loss": lambda value: value is not None,
-    "sampler.type": lambda value: value not in ("tpe", "random"),
-    "scheduler.type": lambda value: value not in ("asha", "none"),
-    "budget.gpu_hours": lambda value: value is not None,
-    "trial_timeout": lambda value: value is not None,
-    "confirm": lambda value: value is not None,
     "resources.workers": lambda value: value > 1,
     "storage": lambda value: value is not None,
-    "code": bool,
 }

@@ -13,6 +13,7 @@ from search.history import Book, DriverLock, read_book
 from search.home import Folder, Home
 from search.progress import best_config, clock, compact, elapsed, result_table, time_left
 from search.record import delivered
+from search.report import report_of, show_answer
 
 
 def open_book(folder: Folder) -> Book:
@@ -150,9 +151,11 @@ def show_result(folder: Folder, book: Book, console: Console) -> None:
         console.print(f"Interrupted. Go on with: [bold]diffsweep resume {book.id}[/]")
         return
     if best(book) is not None:
+        show_answer(folder, report_of(book), console)
         console.print(f"Exported to {folder.best}", soft_wrap=True)
         console.print("Next:")
         commands = {
+            f"diffsweep report {book.id}": "the answer as a page, with its plots",
             "diffsweep ui": "browse every trial in MLflow",
             f"diffsweep trials {book.id}": "what each trial did",
             f"diffsweep export {book.id} --to DIR": "the config and weights, where you want them",

@@ -185,7 +185,8 @@ class Store:
         metrics = [
             Metric(name, last[name], event["time"], last["step"])
             for name in END_METRICS
-            if name in last
+            if last.get(name) is not None
+            and trial.state != "paused"  # it may go on, and end later
         ]
         tags = [
             RunTag("diffsweep.state", trial.state),

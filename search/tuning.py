@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
+import ray
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from search.control import Request, take
 from search.engine import Engine
-from search.errors import SearchFailed
 from search.history import Trial
 from search.home import Folder
 
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
+LOOK_EVERY = 0.5  # seconds between looks at requests and at trials that hang
 
 
 class Adapter:
     """What the three have in common. Tune pickles them for a restore that is never used."""
 
+    engine: Engine
+
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def fail(self, error: Exception) -> None:
+        """End the search with this error, which Tune would bury under tracebacks of its own."""
+        self.engine.stopping, self.engine.error = "an error", self.engine.error or error
 
 
 class EngineSearcher(Adapter, Searcher):
@@ -36,9 +47,13 @@ class EngineSearcher(Adapter, Searcher):
     def suggest(self, trial_id: str) -> Any:
         if len(self.at_work) >= self.concurrent:
             return None
-        trial = self.engine.next()
-        if trial is None:
-            return str(Searcher.FINISHED)
+        try:
+            trial = self.engine.next()
+        except Exception as error:
+            self.fail(error)
+            trial = None
+        if trial is None:  # while others are at work, their results may bring more
+            return None if self.at_work else Searcher.FINISHED
         self.at_work[trial_id] = trial.number
         return self._config(trial)
 
@@ -46,8 +61,8 @@ class EngineSearcher(Adapter, Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         number = self.at_work.pop(trial_id, None)
-        if error and number is not None:
-            why = f"its process was lost {self.engine.spec.retries + 1} times"
+        if error and number in self.engine.active:
+            why = f"infrastructure: its process was lost {self.engine.spec.retries + 1} times"
             self.engine.end(number, "failed", why)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
@@ -59,13 +74,14 @@ class EngineSearcher(Adapter, Searcher):
             "trial": trial.config,
             "rungs": self.engine.rung_levels(trial),
             "folder": str(self.folder.trial(trial.number)),
+            "test": trial.stage == "confirm",  # the search never sees the test part
         }
 
 
 class EngineScheduler(Adapter, FIFOScheduler):
     """Passes each result to the engine, and its decision back to Tune."""
 
-    def __init__(self, engine: Engine, on_end: Callable[[Trial], None]) -> None:
+    def __init__(self, engine: Engine, on_end: Callable[[], None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.engine, self.on_end = engine, on_end
 
@@ -73,26 +89,62 @@ class EngineScheduler(Adapter, FIFOScheduler):
         number = tune_trial.config["number"]
         metrics = {k.removeprefix(REPORT): v for k, v in result.items() if k.startswith(REPORT)}
         try:
-            if failure := result.get("failure"):
+            if (failure := result.get("failure")) and number in self.engine.active:
                 goes_on = self.engine.end(number, "failed", f"{failure}: {result['why']}")
             else:
-                goes_on = self.engine.report(number, metrics)
-        except SearchFailed as error:  # Tune would bury it under a traceback of its own
-            self.engine.stopping, self.engine.error = "an error", error
-            return str(self.STOP)
-        if not goes_on:
-            self.on_end(self.engine.book.trials[number])
+                goes_on = not failure and self.engine.report(number, metrics)
+            if not goes_on:
+                self.on_end()
+        except Exception as error:
+            self.fail(error)
+            goes_on = False
         decision: str = self.CONTINUE if goes_on else self.STOP
         return decision
 
 
 class EngineCallback(Adapter, Callback):
-    """Tells the engine that a trial's process has started."""
+    """Tells the engine that a trial has started, takes up requests, and ends trials that hang."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, folder: Folder) -> None:
+        self.engine, self.folder = engine, folder
+        self.looked_at = 0.0
 
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         self.engine.begin(trial.config["number"])
+
+    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        if time.monotonic() - self.looked_at < LOOK_EVERY:
+            return
+        self.looked_at = time.monotonic()
+        try:
+            for request in take(self.folder):
+                self._act_on(request, trials)
+            for number in self.engine.hung():
+                limit = self.engine.spec.trial_timeout
+                self.engine.end(number, "failed", f"timeout: no report for {limit:g} seconds")
+                self._kill(number, trials)
+        except Exception as error:
+            self.fail(error)
+
+    def _act_on(self, request: Request, trials: list[TuneTrial]) -> None:
+        engine = self.engine
+        match request["verb"]:
+            case "stop":
+                engine.stopping = "stopped"
+            case "cancel":
+                engine.stopping = "cancelled"
+                os.kill(os.getpid(), signal.SIGINT)  # Tune's own way to end at once
+            case "kill" if engine.kill(request["trial"]):
+                self._kill(request["trial"], trials)
+            case "add":
+                engine.add(request["chosen"])
+
+    def _kill(self, number: int, trials: list[TuneTrial]) -> None:
+        """End the process of a trial from outside; Tune is not to start it again."""
+        for trial in trials:
+            if trial.config["number"] == number and trial.status == TuneTrial.RUNNING:
+                trial.max_failures = 0
+                if (actor := trial.temporary_state.ray_actor) is not None:
+                    ray.kill(actor)

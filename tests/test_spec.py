@@ -149,7 +149,6 @@ ASKING = {
     "confirm": "{seeds: 3}",
     "resources.workers": "2",
     "storage": "s3://bucket/prefix",
-    "code": "[models]",
 }
 
 

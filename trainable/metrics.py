@@ -11,73 +11,78 @@ from torch import Tensor
 
 from trainable.datasets import Part
 from trainable.diffusion import Network, Process, loss
+from trainable.tensors import scaled, view
 
 QUARTILES = 4
 VALIDATION_SEED = 20_110  # the same noise for every trial and every seed
+TEST_SEED = 20_111  # the test part's own noise
+TEST_METRICS = ("test_loss", *(f"test_loss_q{q}" for q in range(1, QUARTILES + 1)))
 # what a report holds, in the order of a trial's record
 REPORT_METRICS = (
     "train_loss",
     "grad_norm",
+    "clipped",  # share of the steps since the last report
+    "update_ratio",
     "lr",
     "val_loss",
     *(f"val_loss_q{q}" for q in range(1, QUARTILES + 1)),
+    *TEST_METRICS,  # of confirm trials
     "samples",
     "steps_per_second",
 )
-END_METRICS = ("optimizer_bytes", "peak_memory_bytes")  # kept once, when the trial ends
+QUALITY_METRICS = tuple(
+    f"quality_{name}{of}" for of in ("", "_real", "_noise") for name in ("mmd", "fd", "coverage")
+)
+# kept once, when the trial ends
+END_METRICS = (
+    "optimizer_bytes",
+    "peak_memory_bytes",
+    "loss_spikes",
+    *(f"grad_variance_q{q}" for q in range(1, QUARTILES + 1)),
+    "diverged_at",
+    *QUALITY_METRICS,
+)
 
 
 class Validation:
     """Held-out examples with fixed noise at stratified noise levels, a quarter in each quartile.
 
+    Validation decides a search; on the test part, with another seed, the winners are confirmed.
+
     With more places than examples, examples come again with other noise and levels.
     """
 
     def __init__(
-        self, process: Process, part: Part, places: int, batch_size: int, device: torch.device
+        self,
+        process: Process,
+        part: Part,
+        places: int,
+        batch_size: int,
+        device: torch.device,
+        seed: int = VALIDATION_SEED,
     ) -> None:
-        generator = torch.Generator().manual_seed(VALIDATION_SEED)
+        generator = torch.Generator().manual_seed(seed)
         index = torch.arange(places) % len(part.x)
         strata = torch.arange(places) / places + torch.rand(places, generator=generator) / places
         noise = torch.randn(places, *part.x.shape[1:], generator=generator)
         order = torch.randperm(places, generator=generator)  # level and example are unrelated
-        self.x0 = torch.tensor(part.x)[index][order].to(device)
-        self.labels = None if part.labels is None else torch.tensor(part.labels)[index][order]
+        self.x0 = scaled(view(part.x)[index][order].to(device))
+        self.labels = None if part.labels is None else view(part.labels)[index][order]
         self.u, self.noise = strata.to(device), noise.to(device)
         self.process, self.batch_size, self.device = process, batch_size, device
 
     @torch.no_grad()
     def losses(self, network: Network) -> list[float]:
         """The mean loss, and that of each quartile from the lowest noise levels to the highest."""
-        parts = []
-        for start in range(0, len(self.u), self.batch_size):
-            cut = slice(start, start + self.batch_size)
-            labels = None if self.labels is None else self.labels[cut].to(self.device)
-            parts.append(
-                loss(self.process, network, self.x0[cut], self.noise[cut], self.u[cut], labels)
-            )
+        starts = range(0, len(self.u), self.batch_size)
+        parts = [self.each(network, slice(start, start + self.batch_size)) for start in starts]
         by_quartile = torch.cat(parts).double().view(QUARTILES, -1).mean(1)
         return [by_quartile.mean().item(), *by_quartile.tolist()]
 
-
-class RunningMeans:
-    """Means since the last report, summed on the device so that no step waits for them."""
-
-    def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
-        self.names = names
-        self.sums = torch.zeros(len(names), dtype=torch.float64, device=device)
-        self.count = 0
-
-    def add(self, *values: Tensor) -> None:
-        self.sums += torch.stack([value.detach().double() for value in values])
-        self.count += 1
-
-    def take(self) -> dict[str, float]:
-        """The means, after which they start anew."""
-        means = (self.sums / max(self.count, 1)).tolist()
-        self.sums.zero_()
-        self.count = 0
-        return dict(zip(self.names, means, strict=True))
+    def each(self, network: Network, cut: slice) -> Tensor:
+        """The loss of each example in a cut of the places, which rise in their noise level."""
+        labels = None if self.labels is None else self.labels[cut].to(self.device)
+        return loss(self.process, network, self.x0[cut], self.noise[cut], self.u[cut], labels)
 
 
 class DivergenceWatch:

@@ -11,6 +11,8 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import load_data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.quality import measure
+from trainable.shelf import use_code
 from trainable.train import TrainState, next_report, report, sample, train_until
 
 Progress = Callable[[dict[str, Any]], None]
@@ -27,17 +29,20 @@ def train(
     Raises:
         ValueError: the data or the model can't be trained.
     """
+    use_code(config.code)
     data = load_data(config.dataset)
     state = TrainState(config, data)
     metrics: dict[str, Any] = {}
     while state.samples < config.samples and state.diverged_at is None:
         train_until(state, next_report(config, [], state.samples)[0])
         metrics = report(state) | {"diverged_at": state.diverged_at}
+        if state.samples >= config.samples and state.diverged_at is None:
+            metrics |= measure(state, metrics["weights"])
         if progress:
             progress(metrics)
     if out:
         checkpoint.save(state, out / checkpoint.NAME, metrics)
         (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-        if is_image(data.shape):
+        if is_image(data.shape) and config.loss is None:
             write_grid(sample(state, metrics["weights"], GRID_IMAGES), out / "samples.png")
     return metrics

@@ -14,6 +14,8 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.quality import measure
+from trainable.shelf import use_code
 from trainable.train import (
     TrainState,
     free_memory,
@@ -29,7 +31,8 @@ SAVE_SHARE = 0.02  # checkpoints take at most this share of the time, but for th
 class DiffusionTrial(tune.Trainable):
     """Trains up to the next report in each `step`.
 
-    Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes}.
+    Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
+    "test": whether it is measured on the test part too}.
     A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
     error of the user's code is a result, so that only a lost process is retried by Ray.
     A trial whose folder has a checkpoint goes on from it, and reports its last report again.
@@ -53,7 +56,9 @@ class DiffusionTrial(tune.Trainable):
         try:
             self.folder = Path(config["folder"])
             self.rungs: list[int] = config["rungs"]
-            self.state = TrainState(TrialConfig.model_validate(config["trial"]), self.data)
+            trial = TrialConfig.model_validate(config["trial"])
+            use_code(trial.code)
+            self.state = TrainState(trial, self.data, test=config["test"])
             if (path := self.folder / checkpoint.NAME).exists():
                 self.repeat = checkpoint.load(self.state, path)
         except Exception as error:
@@ -80,9 +85,11 @@ class DiffusionTrial(tune.Trainable):
         train_until(state, target)
         metrics = report(state) | {"diverged_at": state.diverged_at}
         finished = state.samples >= state.config.samples
+        if finished and state.diverged_at is None:
+            metrics |= measure(state, metrics["weights"])
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
-        if finished and is_image(self.data.shape):
+        if finished and is_image(self.data.shape) and state.config.loss is None:
             write_grid(sample(state, metrics["weights"], GRID_IMAGES), self.folder / "samples.png")
         return metrics
 

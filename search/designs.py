@@ -1,0 +1,79 @@
+"""Samplers of our own making over one optimizer's dimensions: grid, Sobol points, evolution."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from search.history import Trial
+from search.space import WHOLE_NUMBERS, Choices, Fixed, Range, Space, between, quantile_of
+
+FIRST_SIGMA = 0.25  # of the search distribution, in quantiles of the ranges
+
+
+def sobol(space: Space, name: str, seed: int, index: int) -> dict[str, Any]:
+    """Point `index` of an optimizer's scrambled Sobol sequence, by dimension."""
+    from scipy.stats import qmc
+
+    free = {k: d for k, d in space.dimensions(name) if not isinstance(d, Fixed)}
+    chosen = {k: d.value for k, d in space.dimensions(name) if isinstance(d, Fixed)}
+    if free:
+        sequence = qmc.Sobol(len(free), scramble=True, rng=seed)
+        point = sequence.fast_forward(index).random(1)[0] if index else sequence.random(1)[0]
+        chosen |= {k: at(k, d, float(q)) for (k, d), q in zip(free.items(), point, strict=True)}
+    order = dict(space.dimensions(name))
+    return {"optimizer": name, **{key: chosen[key] for key in order}}
+
+
+def evolve(
+    space: Space,
+    name: str,
+    trials: Sequence[Trial],
+    worth: Callable[[Trial], tuple[float, float]],
+    seed: int,
+) -> dict[str, Any]:
+    """A draw from CMA-ES (Hansen & Ostermeier 2001) over an optimizer's ranges, choices at random.
+
+    The evolution is run again from the start for each draw: every full generation of `trials`
+    that have all stopped is told to it by rank, the most worthy first.
+    """
+    import numpy as np
+    from cmaes import CMA
+
+    dimensions = dict(space.dimensions(name))
+    ranges = {k: d for k, d in dimensions.items() if isinstance(d, Range)}
+    chosen = sobol(space, name, seed, 0)  # at random, as the seed is this draw's alone
+    if len(ranges) < 2:  # too few for a covariance
+        return chosen
+    bounds = np.tile([0.0, 1.0], (len(ranges), 1))
+    mean = np.full(len(ranges), 0.5)
+    evolution = CMA(mean=mean, sigma=FIRST_SIGMA, bounds=bounds, seed=seed)
+    size = evolution.population_size
+    for start in range(0, len(trials) - size + 1, size):
+        generation = trials[start : start + size]
+        if any(trial.state in ("pending", "running") for trial in generation):
+            break
+        ranking = sorted(generation, key=worth)
+        evolution.tell(
+            [
+                (np.array([quantile_of(d, t.chosen[k]) for k, d in ranges.items()]), float(rank))
+                for rank, t in enumerate(ranking)
+            ]
+        )
+    point = dict(zip(ranges, evolution.ask(), strict=True))
+    return chosen | {key: at(key, ranges[key], float(q)) for key, q in point.items()}
+
+
+def at(key: str, dimension: Range | Choices, quantile: float) -> Any:
+    """The value of a dimension at a quantile."""
+    if isinstance(dimension, Choices):
+        return dimension.values[int(quantile * len(dimension.values))]
+    value = between(dimension, quantile)
+    return round(value) if key in WHOLE_NUMBERS else value
+
+
+def combinations(space: Space, name: str) -> list[dict[str, Any]]:
+    dimensions = dict(space.dimensions(name))
+    products = itertools.product(*(dimension.ends for dimension in dimensions.values()))
+    return [{"optimizer": name, **dict(zip(dimensions, p, strict=True))} for p in products]

@@ -1,0 +1,57 @@
+"""How figures are drawn: colours, markers and axes that mean the same in all of them.
+
+An optimizer keeps its colour (Okabe & Ito's, which colour-blind readers can tell apart), its
+marker and its line style in every figure.
+"""
+
+from __future__ import annotations
+
+from itertools import cycle, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":")
+WIDTH = 10.0  # inches; about 1000 px on the page
+STYLE: Any = {
+    "font.size": 11,
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+    "svg.hashsalt": "diffsweep",  # the same figure gives the same file
+}
+
+
+class Look(NamedTuple):
+    """How an optimizer is drawn."""
+
+    colour: str
+    marker: str
+    line: str
+
+
+Context = dict[str, Any]  # the content of report.json
+
+
+def looks(content: Context) -> dict[str, Look]:
+    """A look for each optimizer, in the order of the spec."""
+    names = list(content["optimizers"])
+    parts = (islice(cycle(part), len(names)) for part in (COLOURS, MARKERS, LINES))
+    return {name: Look(*look) for name, look in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def loss_axis(axes: Axes, values: np.ndarray, metric: str, prefix: str = "") -> None:
+    """A loss axis that shows where the curves end, not where they began."""
+    low = float(values.min())
+    high = min(float(values.max()), 2.2 * low) if low > 0 else float(values.max())
+    margin = 0.04 * (high - low)
+    axes.set_ylim(low - margin, high + margin)
+    axes.set_ylabel(prefix + metric.replace("_", " "))

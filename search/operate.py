@@ -1,0 +1,76 @@
+"""What people do to a search while it runs or after: requests, configs of their own, removal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from search.control import send
+from search.errors import BadInput
+from search.history import DriverLock, read_book
+from search.home import Folder, Home
+from search.record import delivered, tracking_uri
+from search.space import choice_of
+from search.spec import SearchSpec
+from search.training import read_config
+
+
+def ask_driver(folder: Folder, verb: str, meaning: str, **content: Any) -> str:
+    """Leave a request, and say what comes of it."""
+    book = read_book(folder.history)
+    if verb == "kill" and content["trial"] not in book.trials:
+        raise BadInput(f"{folder.id}: has no trial {content['trial']}")
+    if DriverLock.held(folder.lock):
+        send(folder, verb, **content)
+        return f"{folder.id}: {meaning}"
+    state = "interrupted" if book.state == "running" else book.state
+    if verb in ("stop", "cancel"):
+        return f"{folder.id} is not running, it is {state}"
+    send(folder, verb, **content)
+    return f"{folder.id} is {state}; `diffsweep resume {folder.id}` will see to it"
+
+
+def chosen_from(folder: Folder, config: Path) -> dict[str, Any]:
+    """A config of the user's own, by the dimensions of a search.
+
+    Raises:
+        BadInput: it is no config, or an optimizer that the search does not have.
+    """
+    spec = SearchSpec.model_validate(read_book(folder.history).spec)
+    given = read_config(config)
+    if given.optimizer.type not in spec.space.optimizer:
+        known = ", ".join(spec.optimizers)
+        raise BadInput(
+            f"{config}: optimizer {given.optimizer.type} is not searched (has: {known})"
+        )
+    return choice_of(given, spec.space)
+
+
+def remove(home: Home, search: str, dry_run: bool) -> Iterator[str]:
+    """Delete a search's folder and its MLflow runs; say so line by line.
+
+    Raises:
+        BadInput: there is no such search, or its driver runs.
+    """
+    folder = home.find(search)
+    if DriverLock.held(folder.lock):
+        raise BadInput(f"{folder.id}: its driver is running; cancel it first")
+    spec = SearchSpec.model_validate(read_book(folder.history).spec)
+    uri = tracking_uri(spec, home)
+    size = sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
+    word, runs_known = "would delete" if dry_run else "deleted", len(delivered(folder)[1]) + 1
+    if not dry_run:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name(spec.tracking.experiment or spec.name)
+        assert experiment is not None  # the recorder made it
+        query = f"tags.`diffsweep.search` = '{folder.id}'"
+        while runs := client.search_runs([experiment.experiment_id], query, max_results=1000):
+            for run in runs:
+                client.delete_run(run.info.run_id)
+        shutil.rmtree(folder.path)
+    yield f"{word} {folder.path} ({size / 1e6:.1f} MB)"
+    yield f"{word} its {runs_known} runs in MLflow"

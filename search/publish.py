@@ -1,0 +1,198 @@
+"""What the end of a search adds to its parent run: report, numbers, dataset, best model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.analysis import best
+from search.errors import DiffsweepError
+from search.export import write_export
+from search.history import Book, Trial
+from search.home import Folder, Home
+from search.record import check_reachable, tracking_uri
+from search.spec import SearchSpec
+from trainable.datasets import Data, load_data
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+MODEL_TAG = "diffsweep.model"  # of the parent run: the id of the model logged last
+TRIAL_TAG = "diffsweep.model_trial"  # and the trial that it is
+logger = logging.getLogger("diffsweep.publish")
+
+
+def publish(
+    folder: Folder, home: Home, book: Book, content: dict[str, Any], data: Data | None = None
+) -> str | None:
+    """Bring the parent run up to date; None, or why MLflow did not take it.
+
+    What is there already is replaced or left, so it can be done again at any time.
+    """
+    spec = SearchSpec.model_validate(book.spec)
+    try:
+        check_reachable(tracking_uri(spec, home))
+        client, parent = connect(spec, folder, home)
+        for path in sorted(folder.report.iterdir()):
+            where = "plots" if path.suffix == ".png" else None
+            client.log_artifact(parent.info.run_id, str(path), where)
+        log_summary(client, parent, book, content)
+        log_dataset(client, parent, spec, data)
+        if (trial := best(book)) is not None:
+            log_model(client, parent, folder, book, trial)
+    except Exception as error:  # whatever it is, the search is done and its report is on disk
+        logger.warning("MLflow: %s", error, exc_info=not isinstance(error, DiffsweepError))
+        return str(error).splitlines()[0]
+    return None
+
+
+def connect(spec: SearchSpec, folder: Folder, home: Home) -> tuple[MlflowClient, Run]:
+    """A client of the search's store, and the search's parent run.
+
+    Raises:
+        DiffsweepError: there is no such run; the search was recorded elsewhere, or not yet.
+    """
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    uri = tracking_uri(spec, home)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(spec.tracking.experiment or spec.name)
+    query = f"tags.`diffsweep.search` = '{folder.id}' and attributes.run_name = '{folder.id}'"
+    runs = client.search_runs([experiment.experiment_id], query) if experiment else []
+    if not runs:
+        raise DiffsweepError(f"no parent run of {folder.id} in {uri}")
+    return client, runs[0]
+
+
+def log_summary(client: MlflowClient, parent: Run, book: Book, content: dict[str, Any]) -> None:
+    """The numbers of the answer as metrics of the parent run, and the answer as a tag."""
+    from mlflow.entities import Metric, RunTag
+
+    now = book.last_event or 0  # the same each time, so that a metric is stored once
+    numbers = {
+        "full_trainings": content["budget"]["search"]["full_trainings"],
+        "confirm_full_trainings": content["budget"]["confirm"]["full_trainings"],
+    }
+    for name, row in content["optimizers"].items():
+        key = name.replace(":", ".")
+        if row["best"]:
+            numbers[f"best/{key}"] = row["best"]["val_loss"]
+        if row["confirmed"]:
+            numbers[f"confirmed/{key}"] = row["confirmed"]["mean"]
+    for verdict in content["verdicts"]:
+        numbers[f"difference/{verdict['a']}-{verdict['b']}".replace(":", ".")] = verdict[
+            "difference"
+        ]
+    tags = [RunTag("diffsweep.answer", content["answer"][:5000])]
+    metrics = [Metric(key, value, now, 0) for key, value in numbers.items()]
+    client.log_batch(parent.info.run_id, metrics=metrics, tags=tags)
+
+
+def log_dataset(client: MlflowClient, parent: Run, spec: SearchSpec, data: Data | None) -> None:
+    """An entry for the dataset: name, digest, schema and size of each part."""
+    from mlflow.data.code_dataset_source import CodeDatasetSource
+    from mlflow.data.numpy_dataset import from_numpy
+    from mlflow.entities import DatasetInput, InputTag
+
+    if parent.inputs and parent.inputs.dataset_inputs:
+        return
+    config = spec.trial.dataset
+    data = data or load_data(config)
+    source = CodeDatasetSource({key: str(value) for key, value in config.model_dump().items()})
+    inputs = []
+    for context, part in zip(("training", "validation", "test"), data.parts, strict=True):
+        labels = {} if part.labels is None else {"targets": part.labels}
+        entry = from_numpy(part.x, source=source, name=f"{config.type}/{context}", **labels)  # type: ignore[arg-type]
+        tags = [InputTag("mlflow.data.context", context)]
+        inputs.append(DatasetInput(dataset=entry._to_mlflow_entity(), tags=tags))
+    client.log_inputs(parent.info.run_id, datasets=inputs)
+
+
+def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, trial: Trial) -> str:
+    """The best trial as a model that MLflow loads and samples from; its id. Once per trial."""
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    tags = parent.data.tags
+    if tags.get(TRIAL_TAG) == str(trial.number) and MODEL_TAG in tags:
+        return str(tags[MODEL_TAG])
+    here = Path(__file__).parent
+    packages = ("mlflow", "numpy", "pydantic", "ruamel.yaml", "safetensors", "torch")
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("long", "count")]),
+        params=ParamSchema([ParamSpec("steps", "long", 40), ParamSpec("seed", "long", 0)]),
+    )
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        warnings.catch_warnings(),
+        pointed_at(client.tracking_uri),
+    ):
+        warnings.simplefilter("ignore", UserWarning)  # it would like an example of a request
+        export = Path(temporary) / "export"
+        write_export(folder, book, trial, export)
+        info = Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            run_id=parent.info.run_id,
+            name="best",
+            python_model=str(here / "mlflow_model.py"),
+            artifacts={path.name: str(path) for path in export.iterdir()},
+            code_paths=[str(here.parent / "trainable")],
+            pip_requirements=[f"{package}=={version(package)}" for package in packages],
+            signature=signature,
+        )
+    for key, value in ((MODEL_TAG, info.model_id), (TRIAL_TAG, str(trial.number))):
+        client.set_tag(parent.info.run_id, key, value)
+    model_id: str = info.model_id
+    return model_id
+
+
+@contextmanager
+def pointed_at(uri: str) -> Iterator[None]:
+    """Let MLflow's functions that take no client use this store, and undo it afterwards."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before or "")
+        if before is None:
+            os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+def register(folder: Folder, home: Home, book: Book, trial: Trial, name: str) -> str:
+    """Register a trial as a version of the model `name`, its champion; the version.
+
+    Raises:
+        DiffsweepError: MLflow is away, or does not know the search.
+    """
+    spec = SearchSpec.model_validate(book.spec)
+    check_reachable(tracking_uri(spec, home))
+    client, parent = connect(spec, folder, home)
+    model_id = log_model(client, parent, folder, book, trial)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    with pointed_at(client.tracking_uri):  # it looks the model up there
+        created = client.create_model_version(
+            name,
+            source=f"models:/{model_id}",
+            run_id=parent.info.run_id,
+            tags={"diffsweep.search": folder.id, "diffsweep.trial": str(trial.number)},
+            model_id=model_id,
+        )
+    client.set_registered_model_alias(name, "champion", created.version)
+    return str(created.version)

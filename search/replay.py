@@ -1,0 +1,175 @@
+"""Samplers and schedulers on recorded curves: the live search's decisions, in virtual time."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from search.curves import Curves, read_csv, read_history
+from search.engine import Engine
+from search.history import History, Trial
+from search.home import Home
+from search.reading import Document
+from search.spec import SearchSpec, validate
+
+NEAR = 1.01  # within 1 % of the best known counts as found
+RESAMPLES = 2000  # of the bootstrap
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one replayed search came to. Compute is counted in full trainings."""
+
+    compute: float  # workers x time until the search ended
+    compute_to_1pct: float  # until a complete trial was within 1 % of the best known; may be inf
+    regret: float  # of the best complete trial, relative to the best known
+    kept: bool  # whether the best of all proposed was run to its end
+
+
+class Clock:
+    """Virtual time, in units of one full training."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def simulate(spec: SearchSpec, curves: Curves, workers: int) -> Outcome:
+    """One search on recorded curves, with `workers` trials at a time."""
+    clock = Clock()
+    history = History(None, clock)
+    history.write("start", search="replay-000000", spec={}, format=1)
+    engine = Engine(spec, history)
+    full = spec.trial.samples
+    queue: list[tuple[float, int, int]] = []  # (time, trial, samples) of the reports to come
+    found, best = math.inf, math.inf
+
+    def work(trial: Trial) -> None:
+        target = next_target(engine, trial, full)
+        heapq.heappush(queue, (clock.now + (target - trial.samples) / full, trial.number, target))
+
+    def fill() -> None:
+        while len(engine.active) < workers and (trial := engine.next()) is not None:
+            engine.begin(trial.number)
+            work(trial)
+
+    fill()
+    while queue:
+        clock.now, number, samples = heapq.heappop(queue)
+        trial = engine.book.trials[number]
+        loss = curves.loss(trial.optimizer, trial.config["optimizer"]["lr"], samples / full)
+        step = samples // spec.trial.batch_size
+        if engine.report(number, {"samples": samples, "step": step, "val_loss": loss}):
+            work(trial)
+        elif trial.state == "complete" and loss < best:
+            best = loss
+            if best <= NEAR * curves.best:
+                found = min(found, clock.now * workers)
+        fill()
+    proposed = [
+        (curves.loss(t.optimizer, t.config["optimizer"]["lr"], 1.0), t)
+        for t in engine.book.trials.values()
+    ]
+    top = min(proposed, key=lambda pair: pair[0])[1]
+    return Outcome(clock.now * workers, found, best / curves.best - 1, top.state == "complete")
+
+
+def next_target(engine: Engine, trial: Trial, full: int) -> int:
+    """Samples at the next report of a trial: its next rung, or the end."""
+    return min([full, *(lv for lv in engine.rung_levels(trial) if lv > trial.samples)])
+
+
+def replay(spec: SearchSpec, curves: Curves, workers: int, seeds: int) -> list[Outcome]:
+    """The same search with `seeds` different seeds of its sampler."""
+    return [
+        simulate(
+            spec.model_copy(
+                update={"sampler": spec.sampler.model_copy(update={"seed": spec.sampler.seed + s})}
+            ),
+            curves,
+            workers,
+        )
+        for s in range(seeds)
+    ]
+
+
+def summarize(outcomes: list[Outcome]) -> dict[str, dict[str, float]]:
+    """Interquartile means with 95 % bootstrap intervals over the seeds.
+
+    A search that never came within 1 % counts with all that it spent, which flatters it; `found`
+    says how many did.
+    """
+    to_1pct = [min(o.compute_to_1pct, o.compute) for o in outcomes]
+    return {
+        "compute": interval([o.compute for o in outcomes]),
+        "compute_to_1pct": interval(to_1pct),
+        "regret": interval([o.regret for o in outcomes]),
+        "kept": interval([float(o.kept) for o in outcomes], mean=fmean),
+        "found": interval([float(o.compute_to_1pct < math.inf) for o in outcomes], mean=fmean),
+    }
+
+
+def interval(values: list[float], mean: Any = None) -> dict[str, float]:
+    """The interquartile mean (or another mean), and its 95 % bootstrap interval."""
+    mean = mean or interquartile_mean
+    draw = random.Random(0)  # noqa: S311
+    means = sorted(mean(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    low, high = means[int(0.025 * RESAMPLES)], means[int(0.975 * RESAMPLES) - 1]
+    return {"iqm": mean(values), "low": low, "high": high}
+
+
+def interquartile_mean(values: list[float]) -> float:
+    """The mean of the middle half."""
+    ordered = sorted(values)
+    cut = len(ordered) // 4
+    return fmean(ordered[cut : len(ordered) - cut])
+
+
+def replay_recorded(
+    home: Home, recorded: str, overrides: Sequence[str], workers: int, seeds: int
+) -> dict[str, Any]:
+    """Replay on the curves of a CSV, or of an earlier search here.
+
+    Raises:
+        BadInput: there are no such curves, or an override is none of a spec.
+    """
+    path = Path(recorded)
+    curves = read_csv(path) if path.suffix == ".csv" else read_history(home.find(recorded).history)
+    spec = curves.spec()
+    document = Document("replay", spec.model_dump(mode="json"), {})
+    outcomes = replay(validate(document, overrides), curves, workers, seeds)
+    return {**summarize(outcomes), "workers": workers, "seeds": seeds, "best_known": curves.best}
+
+
+def show_replay(console: Console, result: dict[str, Any]) -> None:
+    """The table of a replay."""
+    table = Table("", "interquartile mean", "95 % interval")
+    rows = {
+        "compute": "compute of the whole search, in full trainings",
+        "compute_to_1pct": "compute until within 1 % of the best known",
+        "regret": "regret of the best found, relative",
+        "kept": "share of searches that kept the best they proposed",
+        "found": "share of searches that came within 1 %",
+    }
+    for key, meaning in rows.items():
+        value = result[key]
+        table.add_row(
+            meaning, f"{value['iqm']:.3f}", f"{value['low']:.3f} ... {value['high']:.3f}"
+        )
+    console.print(table)
+    console.print(
+        f"{result['seeds']} seeds, {result['workers']} workers, best known loss "
+        f"{result['best_known']:.4f}. Between recorded learning rates, losses are interpolated "
+        "linearly in log lr."
+    )

@@ -1,0 +1,254 @@
+"""The answer of a search as one JSON document, which the report page and its plots show."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search.analysis import better, by_optimizer, objective, ranked
+from search.confirm import asked_for, planned, seeds_of
+from search.describe import name as trial_name
+from search.history import Book, Trial
+from search.home import Folder
+from search.insight import (
+    LOW_CORRELATION,
+    expected_best,
+    importance,
+    learning_rates,
+    rungs,
+    stability,
+)
+from search.standing import Contender, Standing, confirmed, seconds, standing, test_metric
+from search.verdict import CONFIDENCE, MARGIN
+from search.wording import answer, next_steps, sentence_at_equal_time
+
+PACKAGES = ("diffsweep", "torch", "ray", "optuna", "mlflow")
+WINNER_METRICS = ("quality_mmd", "quality_fd", "quality_coverage")
+
+
+def write_report(folder: Folder, book: Book, margin: float = MARGIN) -> dict[str, Any]:
+    """Write report.html, report.json and the plots to the search's folder; return the numbers."""
+    from search.plots import draw_all
+    from search.report_page import page
+
+    content = report_of(book, margin)
+    target = folder.report
+    target.mkdir(exist_ok=True)
+    figures = draw_all(book, content, target)
+    (target / "report.json").write_text(json.dumps(content, indent=2) + "\n")
+    (target / "report.html").write_text(page(content, figures, _grids(folder, book, content)))
+    return content
+
+
+def show_answer(folder: Folder, content: dict[str, Any], console: Console) -> None:
+    """The verdict in one sentence, its warnings, and where the whole report lies."""
+    console.print(f"[bold]{content['answer']}[/]", soft_wrap=True)
+    if timed := content["answer_at_equal_time"]:
+        console.print(timed, soft_wrap=True, style="dim")
+    for warning in content["warnings"]:
+        console.print(f"! {warning}", soft_wrap=True, style="yellow", markup=False)
+    console.print(f"Report: {folder.report / 'report.html'}", soft_wrap=True, markup=False)
+
+
+def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
+    """Every number of the report."""
+    stood = standing(book, margin)
+    spec = book.spec
+    content: dict[str, Any] = {
+        "search": book.id,
+        "state": book.state,
+        "finished": book.state == "complete",
+        "objective": spec["objective"] | {"confirmed_on": test_metric(book)},
+        "data": {key: spec["trial"][key] for key in ("dataset", "model", "diffusion")},
+        "budget": _budget(book),
+        "seeds": _seeds(book, stood),
+        "optimizers": _optimizers(book, stood),
+        "confirm": [_confirm_trial(trial, stood) for trial in book.stage("confirm")],
+        "margin": margin,
+        "confidence": CONFIDENCE,
+        "verdicts": [verdict.json() for verdict in stood.verdicts],
+        "equal_time": {
+            "seconds": stood.equal_time,
+            "verdicts": [verdict.json() for verdict in stood.at_equal_time],
+        },
+        "quality": {m: [v.json() for v in verdicts] for m, verdicts in stood.quality.items()},
+        "unstable": [contender.name for contender in stood.unstable],
+        "rungs": rungs(book),
+        "spec": spec,
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    content["warnings"] = _warnings(content)
+    content["answer"] = answer(content)
+    content["answer_at_equal_time"] = sentence_at_equal_time(content)
+    content["next"] = next_steps(content)
+    return content
+
+
+def _budget(book: Book) -> dict[str, Any]:
+    spec = book.spec
+    full = spec["trial"]["steps"] * spec["trial"]["batch_size"]
+
+    def spent(stage: str) -> dict[str, Any]:
+        trials = book.stage(stage)
+        return {
+            "trials": len(trials),
+            "full_trainings": sum(trial.samples for trial in trials) / full,
+            "training_seconds": sum(seconds(trial) for trial in trials),
+        }
+
+    return {
+        "trials": spec["budget"]["trials"],
+        "steps": spec["trial"]["steps"],
+        "batch_size": spec["trial"]["batch_size"],
+        "samples": full,
+        "allocation": spec["allocation"],
+        "search": spent("search"),
+        "confirm": spent("confirm") | {"planned": planned(book)},
+        "seconds": book.seconds,
+    }
+
+
+def _seeds(book: Book, stood: Standing) -> dict[str, Any]:
+    wanted = asked_for(book)
+    return {
+        "search": book.spec["trial"]["seed"],
+        "sampler": book.spec["sampler"]["seed"],
+        "confirm": seeds_of(book, wanted) if wanted else [],
+        "judged": stood.seeds,
+    }
+
+
+def _optimizers(book: Book, stood: Standing) -> dict[str, Any]:
+    metric, (searched, mode) = test_metric(book), objective(book)
+    rows = by_optimizer(book)
+    bests = sorted((r["best"][searched] for r in _with_best(book, rows)), key=better(mode))
+    runner_up = bests[1] if len(bests) > 1 else None
+    for name, row in rows.items():
+        mine = [c for c in (*stood.contenders, *stood.unstable) if c.source.optimizer == name]
+        said = [confirmed(stood, c, metric) for c in mine]
+        known = [one for one in said if one.get("mean") is not None]
+        top: Trial | None = next(iter(ranked(book, name)), None)
+        row |= {
+            "best": row["best"] and row["best"] | _best_of(top, searched, runner_up, mode),
+            "confirmed": min(known, key=lambda one: better(mode)(one["mean"]), default=None),
+            "contenders": said,
+            "peak_memory_bytes": max(
+                (
+                    t.reports[-1]["peak_memory_bytes"]
+                    for t in book.stage("search")
+                    if t.optimizer == name and t.reports
+                ),
+                default=None,
+            ),
+            "stopped_share": row["pruned"] / row["trials"] if row["trials"] else None,
+            "learning_rate": learning_rates(book, name),
+            "stability": stability(book, name),
+            "expected_best": expected_best(book, name),
+            "importance": importance(book, name),
+        }
+    return rows
+
+
+def _with_best(book: Book, rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of optimizers that have a best, with the objective among the best's values."""
+    found = []
+    for name, row in rows.items():
+        if trials := ranked(book, name):
+            metric = objective(book)[0]
+            row["best"][metric] = trials[0].last(metric)
+            found.append(row)
+    return found
+
+
+def _best_of(
+    trial: Trial | None, metric: str, runner_up: float | None, mode: str
+) -> dict[str, Any]:
+    """More about an optimizer's best trial: quartiles, quality, and how soon it got there."""
+    assert trial is not None
+    last = trial.reports[-1]
+    content = {key: last[key] for key in WINNER_METRICS if key in last}
+    content |= {key: last[key] for key in last if key.startswith("val_loss")}
+    return content | {
+        "name": trial_name(trial),
+        "seconds": seconds(trial),
+        "to_runner_up": reached(trial, metric, runner_up, mode),
+    }
+
+
+def reached(trial: Trial, metric: str, value: float | None, mode: str) -> dict[str, Any] | None:
+    """When a trial first reported a value as good: its step, and its seconds of training."""
+    if value is None:
+        return None
+    key, spent, before = better(mode), 0.0, 0
+    for report in trial.reports:
+        spent += (report["step"] - before) / (report["steps_per_second"] or float("inf"))
+        before = report["step"]
+        if key(report[metric]) <= key(value):
+            return {"value": value, "step": report["step"], "seconds": spent}
+    return None
+
+
+def _confirm_trial(trial: Trial, stood: Standing) -> dict[str, Any]:
+    everyone: tuple[Contender, ...] = (*stood.contenders, *stood.unstable)
+    names = {c.source.number: c.name for c in everyone}
+    last = trial.reports[-1] if trial.reports else {}
+    kept = {k: v for k, v in last.items() if k.startswith(("test_", "val_", "quality_"))}
+    return {
+        "trial": trial.number,
+        "source": trial.source,
+        "contender": names.get(trial.source or 0),
+        "optimizer": trial.optimizer,
+        "seed": trial.config["seed"],
+        "state": trial.state,
+        "seconds": seconds(trial),
+        **kept,
+    }
+
+
+def _warnings(content: dict[str, Any]) -> list[str]:
+    found = []
+    for name, row in content["optimizers"].items():
+        rate = row["learning_rate"]
+        if rate["edge"]:
+            bound = rate["range"][0 if rate["edge"] == "low" else 1]
+            found.append(
+                f"{name}'s best learning rate, {rate['best']:.2g}, lies at the {rate['edge']} end "
+                f"of its range ({bound:g}): the true best may lie beyond it. Widen the range."
+            )
+        if not row["complete"]:
+            found.append(f"{name} has no complete trial, so nothing can be said about it.")
+    for rung in content["rungs"]:
+        low = rung["correlation"] is not None and rung["correlation"] < LOW_CORRELATION
+        lucky = rung["best_rank"] > rung["kept"]
+        if low or lucky:
+            found.append(
+                f"Early stopping may have misled: at {rung['samples']:,} samples, ranks agree "
+                f"with the final ones with a correlation of {rung['correlation'] or 0:.2f}"
+                + (
+                    ", and the winner was not among the share that is kept there."
+                    if lucky
+                    else "."
+                )
+            )
+    for name in content["unstable"]:
+        found.append(f"{name} did not complete all its confirm trials, so it is not judged.")
+    return found
+
+
+def _grids(folder: Folder, book: Book, content: dict[str, Any]) -> dict[str, Path]:
+    """A sample grid for each winner: from the same noise, where they were confirmed."""
+    grids: dict[str, Path] = {}
+    for row in content["confirm"]:
+        grid = folder.trial(row["trial"]) / "samples.png"
+        if row["contender"] and grid.exists():
+            grids.setdefault(row["contender"], grid)
+    if not grids:
+        for name in content["optimizers"]:
+            for trial in ranked(book, name)[:1]:
+                grid = folder.trial(trial.number) / "samples.png"
+                grids |= {trial_name(trial): grid} if grid.exists() else {}
+    return grids

@@ -1,0 +1,115 @@
+"""The answer in plain sentences, made from the numbers of the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.verdict import NOT_SHOWN
+
+
+def answer(content: dict[str, Any]) -> str:
+    """The verdict in one sentence, with its budget and data."""
+    if content["verdicts"]:
+        return f"{_scope(content)}: {_verdict(content, content['verdicts'])}"
+    tops = {name: row["best"] for name, row in content["optimizers"].items() if row["best"]}
+    if not tops:
+        return "No trial is complete yet, so there is nothing to compare."
+    metric, mode = content["objective"]["metric"], content["objective"]["mode"]
+    first = (min if mode == "min" else max)(tops, key=lambda name: tops[name][metric])
+    return (
+        f"The best found so far is {first} with a {metric} of {tops[first][metric]:.4f}, but no "
+        "verdict between optimizers: each number is the best of many tries with one seed. "
+        "Confirming the winners on fresh seeds gives one."
+    )
+
+
+def sentence_at_equal_time(content: dict[str, Any]) -> str | None:
+    """The same at equal training time."""
+    timed = content["equal_time"]
+    if not timed["verdicts"]:
+        return None
+    return (
+        f"At equal training time ({timed['seconds']:.1f} s, in which the fastest finishes its "
+        f"budget): {_verdict(content, timed['verdicts'])}"
+    )
+
+
+def _verdict(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
+    """What the comparisons with the best say; it is `a` of the first."""
+    best = verdicts[0]["a"]
+    mine = [v for v in verdicts if v["a"] == best]
+    beaten = [v for v in mine if v["verdict"] == "better"]
+    tied = [v["b"] for v in mine if v["verdict"] == NOT_SHOWN]
+    everyone = listed([best, *tied])
+    if not beaten:
+        return f"no difference between {everyone} is shown at this budget."
+    shares = listed([f"{v['b']} ({interval(content, v)})" for v in beaten])
+    rest = f"; between {everyone} no difference is shown at this budget" if tied else ""
+    return f"{best} is better than {shares}{rest}."
+
+
+def interval(content: dict[str, Any], verdict: dict[str, Any]) -> str:
+    """How much worse b's loss is than a's, in percent of the best mean loss."""
+    scale = 100 / scale_of(content, verdict)
+    low, high = sorted(abs(end) * scale for end in verdict["interval"])
+    metric = content["objective"]["confirmed_on"].replace("_", " ")
+    side = "higher" if content["objective"]["mode"] == "min" else "lower"
+    middle = abs(verdict["difference"]) * scale
+    return f"{metric} {middle:.1f} % {side}, interval {low:.1f} to {high:.1f} %"
+
+
+def scale_of(content: dict[str, Any], verdict: dict[str, Any]) -> float:
+    """The best contender's mean, of which margins and differences are shares."""
+    return float(verdict["margin"] / content["margin"]) if content["margin"] else 1.0
+
+
+def _scope(content: dict[str, Any]) -> str:
+    budget, data = content["budget"], content["data"]
+    return (
+        f"With {budget['steps']} steps of {budget['batch_size']} examples for a "
+        f"{data['model']['type']} on {data['dataset']['type']}, over "
+        f"{len(content['seeds']['judged'])} fresh seeds"
+    )
+
+
+def next_steps(content: dict[str, Any]) -> list[dict[str, str]]:
+    """What to run next, and why."""
+    search, steps = content["search"], []
+    if not content["finished"]:
+        steps.append({"run": f"diffsweep resume {search}", "why": "the search is unfinished"})
+    complete = [n for n, row in content["optimizers"].items() if row["complete"]]
+    if len(complete) > 1 and not content["verdicts"]:
+        steps.append(
+            {"run": f"diffsweep confirm {search}", "why": "without it there is no verdict"}
+        )
+    judged = len(content["seeds"]["judged"])
+    best = [v for v in content["verdicts"] if v["a"] == content["verdicts"][0]["a"]]
+    if any(v["verdict"] == NOT_SHOWN for v in best):
+        steps.append(
+            {
+                "run": f"diffsweep confirm {search} --seeds {2 * judged}",
+                "why": "more seeds narrow the intervals, and only the new ones are trained",
+            }
+        )
+    for name, row in content["optimizers"].items():
+        if end := row["learning_rate"]["edge"]:
+            steps.append(
+                {
+                    "run": f"diffsweep run SPEC with a {'lower' if end == 'low' else 'higher'} "
+                    f"end of space.optimizer.{name}.lr",
+                    "why": f"the best lies at the {end} end of the range",
+                }
+            )
+    if complete:
+        steps.append(
+            {
+                "run": f"diffsweep export {search} --to DIR",
+                "why": "the best config and its weights",
+            }
+        )
+    return steps
+
+
+def listed(names: list[str]) -> str:
+    """a, b and c."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
