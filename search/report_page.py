@@ -8,9 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from search.describe import number
+from search.describe import number, yaml_text
 from search.plots import Drawing
-from search.describe import yaml_text
 from search.report_tables import by_optimizer_table, settings_table, stability_table, verdict_table
 
 CSS = """

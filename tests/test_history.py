@@ -171,16 +171,16 @@ def test_the_book_is_what_the_events_add_up_to() -> None:
         event("begin", 2000, trial=0),
         event("report", 3000, trial=0, metrics={"samples": 10, "val_loss": 1.0}),
         event("report", 4000, trial=0, metrics={"samples": 20, "val_loss": 0.5}),
-        event("end", 4000, trial=0, state="complete", why=None),
+        event("end", 4000, trial=0, state="complete", why=None, again=False),
         event("begin", 4000, trial=1),
-        event("end", 5000, trial=1, state="failed", why="code"),
+        event("end", 5000, trial=1, state="failed", why="code", again=False),
         event("finish", 6000, state="complete", why="trials"),
     )
     assert book.counts() == {"pending": 1, "complete": 1, "failed": 1}
     assert [trial.number for trial in book.stage("search")] == [0, 1]
     assert (book.state, book.why, book.started, book.seconds) == ("complete", "trials", 1000, 5.0)
     first, second = book.trials[0], book.trials[1]
-    assert (first.baseline, first.began, first.ended) == (True, 2000, 4000)
+    assert (first.baseline, first.ended, first.seconds) == (True, 4000, 2.0)
     assert (first.last("val_loss"), first.last("nothing"), first.samples) == (0.5, None, 20)
     assert (second.why, second.samples, second.last("val_loss")) == ("code", 0, None)
 
@@ -197,12 +197,13 @@ def test_time_between_two_drivers_is_not_time_of_the_search() -> None:
     assert (book.started, book.sessions) == (1000, 2)
 
 
-def test_a_paused_trial_goes_on_where_it_began() -> None:
+def test_a_paused_trial_runs_again_with_its_time_added_up() -> None:
     book = fold(
         event("start", 1, search="a-000000", spec={}, format=1),
         ask(0, 1),
         event("begin", 2, trial=0),
-        event("end", 3, trial=0, state="paused", why="interrupted"),
+        event("end", 3, trial=0, state="paused", why="interrupted", again=False),
         event("begin", 4, trial=0),
     )
-    assert (book.trials[0].state, book.trials[0].began) == ("running", 2)
+    assert (book.trials[0].state, book.trials[0].began) == ("running", 4)
+    assert book.trials[0].seconds == 0.001  # of its first stretch

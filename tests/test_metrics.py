@@ -13,7 +13,7 @@ from conftest import make_config
 from trainable.config import Diffusion
 from trainable.datasets import Data, Part, load_data
 from trainable.diffusion import build_process
-from trainable.metrics import DivergenceWatch, PeakMemory, RunningMeans, Validation
+from trainable.metrics import DivergenceWatch, PeakMemory, Validation
 from trainable.train import TrainState, report, train_until
 
 CPU = torch.device("cpu")
@@ -85,16 +85,6 @@ def test_more_places_than_examples_repeat_them_with_other_noise() -> None:
     assert torch.equal(many.x0, torch.tensor(x)[many.labels])  # labels go with their examples
     assert sorted(many.labels.tolist()) == [0] * 4 + [1] * 4 + [2] * 4
     assert len({noise.numpy().tobytes() for noise in many.noise}) == 12
-
-
-def test_running_means_start_anew_after_each_report() -> None:
-    means = RunningMeans(("a", "b"), CPU)
-    for value in (1.0, 2.0, 6.0):
-        means.add(torch.tensor(value), torch.tensor(-value))
-    assert means.take() == {"a": 3.0, "b": -3.0}
-    means.add(torch.tensor(5.0), torch.tensor(0.0))
-    assert means.take() == {"a": 5.0, "b": 0.0}
-    assert means.take() == {"a": 0.0, "b": 0.0}
 
 
 @pytest.mark.parametrize(

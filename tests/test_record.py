@@ -59,7 +59,9 @@ def _tell(history: History, spec: SearchSpec, search: str) -> None:
         ask(history, spec, number)
         for step in (4, 8, 12):
             history.write("report", trial=number, metrics=metrics(number, step))
-        history.write("end", trial=number, state=state, why="because" if number > 1 else None)
+        history.write(
+            "end", trial=number, state=state, why="because" if number > 1 else None, again=False
+        )
     history.write("finish", state="complete", why="trials")
 
 
@@ -199,7 +201,7 @@ def test_a_resumed_search_and_its_paused_trial_run_again(spec: SearchSpec, folde
     with writing(folder.history) as history:
         history.write("start", **start)
         ask(history, spec, 0)
-        history.write("end", trial=0, state="paused", why="interrupted")
+        history.write("end", trial=0, state="paused", why="interrupted", again=False)
         history.write("finish", state="interrupted", why=None)
     deliver(spec, folder)
     uri = tracking_uri(spec, Home())

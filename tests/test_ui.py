@@ -23,7 +23,7 @@ from rich.console import Console
 from search.errors import BadInput
 from search.history import FORMAT, Book
 from search.home import Folder, Home
-from search.space import settings
+from search.space import choice_of
 from search.status import show_list, show_result, show_status, show_trials
 from search.ui import recorded_in, serve
 from search.views import COLOURS, TAG, colour, link, view_tags
@@ -40,8 +40,8 @@ def book() -> Book:
     ]
     for number in range(8):
         name = OPTIMIZERS[number % 4]
-        chosen = {"optimizer": name, f"{name}.lr": 1.2345e-5, "clip_norm": None}
-        config = spec.trial.resolve(**settings(chosen)).model_dump(mode="json")
+        resolved = spec.trial.resolve(optimizer={"type": name, "lr": 1.2345e-5})
+        chosen, config = choice_of(resolved, spec.space), resolved.model_dump(mode="json")
         ask = {"stage": "search", "chosen": chosen, "config": config, "baseline": False}
         report = {
             "step": 1_000_000,
@@ -49,13 +49,14 @@ def book() -> Book:
             "val_loss": 0.123456 + number,
             "steps_per_second": 12345.6,
             "optimizer_bytes": 8000,
+            "peak_memory_bytes": 1 << 30,
             "parameters": 1000,
         }
         state = "complete" if number < 5 else "diverged"
         events += [
             {"event": "ask", "trial": number, **ask},
             {"event": "report", "trial": number, "metrics": report},
-            {"event": "end", "trial": number, "state": state, "why": None},
+            {"event": "end", "trial": number, "state": state, "why": None, "again": False},
         ]
     events.append({"event": "finish", "state": "complete", "why": "trials"})
     book = Book()
@@ -155,7 +156,7 @@ def test_the_ui_links_the_newest_search_of_each_experiment(home: Path) -> None:
     for search, experiment in (("a-000001", "1"), ("b-000002", "2"), ("a-000003", "1")):
         folder = Folder(home / search)
         folder.path.mkdir(parents=True)
-        folder.history.write_text("")
+        folder.history.write_text("{}\n")
         content = {"offset": 0, "runs": {}, "experiment": experiment}
         folder.delivered.write_text(json.dumps(content))
         time.sleep(0.01)  # told apart by the time of their history
