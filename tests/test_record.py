@@ -77,7 +77,7 @@ def ask(history: History, spec: SearchSpec, number: int) -> None:
 
 def metrics(trial: int, step: int) -> dict[str, Any]:
     values = {name: trial + step / 100 + i for i, name in enumerate(REPORT_METRICS)}
-    ends = {"optimizer_bytes": 1000, "peak_memory_bytes": 2000, "parameters": 100}
+    ends = dict.fromkeys(END_METRICS, 1000) | {"parameters": 100}
     return values | ends | {"step": step, "samples": 8 * step, "weights": "raw"}
 
 
