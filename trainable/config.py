@@ -15,7 +15,7 @@ from trainable.shelf import Frozen, ImportString, Listed
 
 VALIDATION_SHARE = 0.04  # of the training time; a step costs about three forward passes
 MAX_VALIDATION_EXAMPLES = 4096
-QUALITY_SHARE = 0.1  # of the training time, for the samples that quality is measured on
+QUALITY_SHARE = 0.08  # of the training time, for sampling; features and distances add a little
 QUALITY_SAMPLES = 500
 QUALITY_STEPS = (10, 40)  # of the solver: at least, at most
 
