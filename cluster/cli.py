@@ -38,14 +38,28 @@ def cli() -> None:
 @cli.command()
 @SPEC
 @OVERRIDES
+@click.option("--smoke", is_flag=True, help="Train a few real steps with each optimizer too.")
 @OUTPUT
-def check(spec: Path, overrides: tuple[str, ...], output: str) -> None:
+def check(spec: Path, overrides: tuple[str, ...], smoke: bool, output: str) -> None:
     """Validate SPEC; show its search space, its rungs, and what it will cost."""
     from search.plan import plan, show_plan
     from search.spec import load_spec
 
     loaded = load_spec(spec, overrides)
-    show(output, plan(loaded), lambda console, _: show_plan(loaded, console))
+    if not smoke:
+        show(output, plan(loaded), lambda console, _: show_plan(loaded, console))
+        return
+    from search.smoke import check_smoke, show_smoke
+    from search.smoke import smoke as rehearse
+
+    found = rehearse(loaded)
+
+    def both(console: Console, _: Any) -> None:
+        show_plan(loaded, console)
+        show_smoke(found, console)
+
+    show(output, plan(loaded) | {"smoke": found}, both)
+    check_smoke(found)
 
 
 @cli.command()

@@ -178,7 +178,8 @@ class Engine:
         return trial.baseline and trial.number == 0
 
     def _write(self, number: int, chosen: dict[str, Any], baseline: bool) -> Trial:
-        config = self.spec.trial.resolve(**settings(chosen), threads=threads(self.spec))
+        spec = self.spec
+        config = spec.trial.resolve(**settings(chosen), threads=threads(spec), code=spec.code)
         self.history.write(
             "ask",
             trial=number,

@@ -18,6 +18,7 @@ from search.progress import Progress
 from search.record import Recorder, check_reachable, tracking_uri
 from search.spec import SearchSpec
 from trainable.datasets import Data, load_data
+from trainable.shelf import use_code
 
 KEPT = 3  # best complete trials whose checkpoints stay, beside the best of each optimizer
 
@@ -32,6 +33,8 @@ def run(spec: SearchSpec, home: Home, console: Console) -> tuple[Folder, Book]:
     check_reachable(tracking_uri(spec, home))
     concurrent = concurrency(spec)
     data = prepare_data(spec)
+    for note in data.notes:
+        console.print(f"note: {note}")
     folder = home.new(spec.name)
     return folder, drive(spec, folder, home, data, concurrent, console)
 
@@ -61,7 +64,7 @@ def drive(
         with Recorder(spec, folder, home), Progress(history.book, console) as progress:
             engine = Engine(spec, history, folder.study)
             progress.note = "starting Ray"
-            with own_ray(sum(part.x.nbytes for part in data)):
+            with own_ray(data.nbytes):
                 tune_trials(spec, engine, folder, data, concurrent)
             finish(engine, folder)
             if engine.error is not None:
@@ -143,6 +146,7 @@ def prepare_data(spec: SearchSpec) -> Data:
     from trainable.train import try_model, try_optimizer
 
     try:
+        use_code(spec.code)
         data = load_data(spec.trial.dataset)
         try_model(spec.trial, data)
         for name in spec.optimizers:

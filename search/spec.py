@@ -16,12 +16,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from search.anchor import anchor
 from search.errors import BadInput
 from search.reading import KeyPath, nearest, read, shown
 from search.space import Knobs, Range, Space, WarmupSteps, keeps_lr
 from trainable.config import TrialSettings
 from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.shelf import Frozen, Listed
+from trainable.shelf import Frozen, Listed, code_fault
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 METRICS = ("val_loss", "val_loss_q1", "val_loss_q2", "val_loss_q3", "val_loss_q4")
@@ -137,6 +138,7 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:
     document = read(path)
     for assignment in overrides:
         document.override(assignment)
+    anchor(document.data, path.parent)
     try:
         spec = SearchSpec.model_validate(document.data)
     except ValidationError as error:
@@ -157,6 +159,9 @@ def check(spec: SearchSpec, given: Any = None) -> Iterator[tuple[KeyPath, str]]:
         yield from _check_optimizer(name, knobs)
     yield from _check_shared(spec)
     yield from _check_baselines(spec)
+    for index, folder in enumerate(spec.code):
+        if fault := code_fault(folder):
+            yield ("code", index), fault
     steps, grace = spec.trial.steps, spec.scheduler.grace_steps
     if grace is not None and grace > steps:
         yield (

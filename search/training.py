@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from search.anchor import anchor
 from search.errors import BadInput
 from search.reading import read
 from trainable.config import TrialConfig
@@ -20,6 +21,7 @@ def read_config(path: Path) -> TrialConfig:
         BadInput: every fault of the config, one line each.
     """
     document = read(path)
+    anchor(document.data, path.parent)
     try:
         return TrialConfig.model_validate(document.data)
     except ValidationError as error:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from search.spec import check
+from search.spec import check, load_spec
 from trainable import checkpoint
 from trainable.augment import Augment
 from trainable.build_optimizer import optimizer_bytes
@@ -22,7 +22,7 @@ from trainable.finetune import adapt, merged
 from trainable.train import TrainState, network, report, train_until, try_model
 
 CPU = torch.device("cpu")
-ADAPTERS = {"rank": 2, "patterns": ["down.*", "embed_time.*"]}
+ADAPTERS = {"rank": 2, "patterns": ["down.*", "condition.*"]}
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +61,12 @@ def test_weights_that_do_not_fit_are_told(trained: str, data: Data, tmp_path: Pa
 def test_frozen_weights_stay_and_have_no_optimizer_state_and_no_average(
     data: Data, tmp_path: Path
 ) -> None:
-    config = make_config(freeze=["down.*", "embed_time.0.bias"])
+    config = make_config(freeze=["down.*", "condition.time.0.bias"])
     state, free = TrainState(config, data), TrainState(make_config(), data)
     before = {name: weight.clone() for name, weight in state.model.state_dict().items()}
     for s in (state, free):
         train_until(s, 4 * config.batch_size)
-    frozen = {n for n in before if n.startswith("down.") or n == "embed_time.0.bias"}
+    frozen = {n for n in before if n.startswith("down.") or n == "condition.time.0.bias"}
     for name, weight in state.model.state_dict().items():
         assert torch.equal(weight, before[name]) == (name in frozen), name
     saved = sum(before[name].nbytes for name in frozen)
@@ -199,3 +199,9 @@ def test_the_augmentation_of_an_example_does_not_depend_on_the_batch_size() -> N
     config = Augmentation(flip=True, crop=2)
     whole, parts = (Augment(config, (1, 6, 6), 0, CPU) for _ in range(2))
     assert torch.equal(whole(images), torch.cat([parts(part) for part in images.split(4)]))
+
+
+def test_initial_weights_are_relative_to_the_spec(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("name: tuned\ntrial: {init: weights/base.safetensors}\n")
+    spec = load_spec(tmp_path / "spec.yaml")
+    assert spec.trial.init == str(tmp_path / "weights" / "base.safetensors")

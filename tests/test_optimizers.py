@@ -73,7 +73,7 @@ def test_muon_takes_hidden_matrices_and_adamw_the_rest(data: Data) -> None:
     matrices = {id(weight) for weight in groups[True]}
     names = {name for name, weight in state.trained.items() if id(weight) in matrices}
     rest = state.trained.keys() - names
-    assert {"embed_time.0.weight", "down.0.conv1.weight", "middle.1.qkv.weight"} <= names
+    assert {"condition.time.0.weight", "down.0.conv1.weight", "middle.1.qkv.weight"} <= names
     assert {"enter.weight", "leave.weight", "norm.weight", "down.0.embed.bias"} <= rest
     assert all(state.trained[name].ndim > 1 for name in names)
     assert all(w.ndim == 1 for name, w in state.trained.items() if name in rest - EDGES)

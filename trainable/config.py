@@ -154,6 +154,7 @@ class TrialConfig(TrialSettings):
     clip_norm: float | None = Field(None, gt=0)  # largest norm of the gradient; null: no clipping
     clip_value: float | None = Field(None, gt=0)  # largest absolute value in the gradient
     clip_agc: float | None = Field(None, gt=0)  # largest ratio of a unit's gradient to its weights
+    code: Listed[str] = ()  # folders of the user's own modules
     threads: int | None = Field(None, ge=1)  # of the CPU; part of what makes a number repeatable
 
     @model_validator(mode="after")

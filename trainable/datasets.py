@@ -1,12 +1,14 @@
-"""Loading and splitting: examples become float32 arrays in three disjoint parts."""
+"""Loading and splitting: examples become arrays in three disjoint parts."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
 from trainable.data import DatasetConfig
+from trainable.shelf import Own, told
 
 SPLIT_SEED = 0  # of the data, not of a trial: every trial and every seed sees the same three parts
 HELD_OUT = 0.15  # of the examples for validation, and as many for the test
@@ -14,7 +16,7 @@ MIN_EXAMPLES = 8
 
 
 class Part(NamedTuple):
-    """Examples x, float32 [N, *shape], and their labels, int64 [N], if the dataset has them."""
+    """Examples x [N, *shape], float32 or the uint8 of images, and their labels, int64 [N]."""
 
     x: np.ndarray
     labels: np.ndarray | None
@@ -26,6 +28,7 @@ class Data(NamedTuple):
     train: Part
     validation: Part
     test: Part
+    notes: tuple[str, ...] = ()  # what people should know of the data, a line each
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,38 +38,57 @@ class Data(NamedTuple):
     @property
     def classes(self) -> int:
         """How many classes the labels name; 0 without labels."""
-        parts = [part.labels for part in self if part.labels is not None]
+        parts = [part.labels for part in self.parts if part.labels is not None]
         return int(max(labels.max() for labels in parts)) + 1 if parts else 0
+
+    @property
+    def parts(self) -> tuple[Part, Part, Part]:
+        return self.train, self.validation, self.test
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all examples."""
+        return sum(part.x.nbytes for part in self.parts)
+
+    @property
+    def limit(self) -> float:
+        """The largest absolute value of the training examples: 1 for images that use it all."""
+        return 1.0 if self.train.x.dtype == np.uint8 else float(np.abs(self.train.x).max())
 
 
 def load_data(config: DatasetConfig) -> Data:
-    """Load what `config` names, check it, and split it.
+    """Load what `config` names, check it, split it, and standardise it if it is no image.
 
     Raises:
         ValueError: the data can't be trained on; the message says which examples and why.
     """
-    loaded = config.load()(**config.knobs())
+    loader = config.load()
+    try:
+        loaded = loader(**config.knobs())
+    except Exception as error:
+        if isinstance(config, Own):
+            raise ValueError(f"dataset {config.type}: {told(error)}") from error
+        raise
     x, labels = loaded if isinstance(loaded, tuple) else (loaded, None)
     x = check_examples(np.asarray(x), config.type)
     if labels is not None:
         labels = check_labels(np.asarray(labels), len(x), config.type)
-    return split(x, labels)
+    data = split(x, labels)
+    return standardised(data, config.type) if config.standardise else data
 
 
 def check_examples(x: np.ndarray, name: str) -> np.ndarray:
-    """Examples as float32 in channels-first order.
-
-    uint8 images [N, H, W, C] are scaled to [-1, 1]; floats are taken as they are.
-    """
+    """Examples in channels-first order: uint8 images [N, H, W, C] turned, floats as float32."""
     if len(x) < MIN_EXAMPLES:
         raise ValueError(f"dataset {name}: {_count(len(x))}, need at least {MIN_EXAMPLES}")
-    if x.ndim < 2 or x.dtype.kind not in "fu":
+    images = x.dtype == np.uint8 and x.ndim == 4
+    if not images and (x.ndim < 2 or x.dtype.kind != "f"):
         raise ValueError(
             f"dataset {name}: got an array of {x.dtype} with shape {x.shape}, need floats "
             "[N, *shape] or uint8 images [N, H, W, C]"
         )
-    if x.dtype == np.uint8:
-        x = np.moveaxis(x, -1, 1) / np.float32(127.5) - np.float32(1)
+    if images:
+        return np.ascontiguousarray(np.moveaxis(x, -1, 1))
     x = np.ascontiguousarray(x, dtype=np.float32)
     bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(1))
     if len(bad):
@@ -88,20 +110,67 @@ def check_labels(labels: np.ndarray, examples: int, name: str) -> np.ndarray:
 
 
 def split(x: np.ndarray, labels: np.ndarray | None) -> Data:
-    """Shuffle with the fixed seed of the split, and cut into the three parts."""
+    """Shuffle with the fixed seed of the split, and cut into the three parts.
+
+    Equal examples stay together, or a held-out part would hold what was trained on: if one of
+    them fell into the training part, all go there, else if one fell into validation, all go there.
+
+    Raises:
+        ValueError: so many examples are equal that a held-out part is left without any.
+    """
     order = np.random.default_rng(SPLIT_SEED).permutation(len(x))
     held_out = max(2, round(HELD_OUT * len(x)))
-    cuts = np.split(order, [len(x) - 2 * held_out, len(x) - held_out])
-    return Data(*(Part(x[cut], None if labels is None else labels[cut]) for cut in cuts))
+    drawn = np.zeros(len(x), np.int64)  # 0 training, 1 validation, 2 test
+    drawn[order[-2 * held_out :]] = 1
+    drawn[order[-held_out:]] = 2
+    kinds = distinct(x)
+    first = np.full(kinds.max() + 1, 2)
+    np.minimum.at(first, kinds, drawn)
+    part = first[kinds]
+    cuts = [order[part[order] == number] for number in range(3)]
+    if not all(len(cut) for cut in cuts):
+        raise ValueError(f"dataset: only {kinds.max() + 1} of {len(x)} examples are distinct")
+    train, validation, test = (
+        Part(x[cut], None if labels is None else labels[cut]) for cut in cuts
+    )
+    moved = int((part != drawn).sum())
+    return Data(train, validation, test, notes=(_moved(moved, len(x)),) if moved else ())
 
 
-def digits(labels: bool) -> Any:
-    """scikit-learn's digits as images in [-1, 1], 1 x 8 x 8."""
-    from sklearn.datasets import load_digits
+def distinct(x: np.ndarray) -> np.ndarray:
+    """A number for each example, int64 [N]; exactly equal examples have the same."""
+    seen: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x)
+    return np.array([seen.setdefault(digest, len(seen)) for digest in digests])
 
-    bunch = load_digits()
-    x = (bunch.images[:, None] / 8 - 1).astype(np.float32)  # grey levels 0...16
-    return (x, bunch.target) if labels else x
+
+def standardised(data: Data, name: str) -> Data:
+    """Each column or channel less its mean over the training part, in its deviations there.
+
+    Raises:
+        ValueError: one of them does not vary in the training part.
+    """
+    x = data.train.x
+    axes = (0, *range(2, x.ndim))
+    mean = x.mean(axes, dtype=np.float64, keepdims=True)
+    deviation = x.std(axes, dtype=np.float64, keepdims=True)
+    if (deviation == 0).any():
+        column = int(np.flatnonzero(deviation.ravel() == 0)[0])
+        raise ValueError(
+            f"dataset {name}: column or channel {column} (counted from 0) holds "
+            f"{mean.ravel()[column]:g} throughout; leave it out with columns: [...]"
+        )
+    train, validation, test = (
+        part._replace(x=((part.x - mean) / deviation).astype(np.float32)) for part in data.parts
+    )
+    return Data(train, validation, test, data.notes)
+
+
+def _moved(moved: int, total: int) -> str:
+    return (
+        f"{_count(moved)} of {total} moved between the parts of the data, since an equal one is "
+        "trained on or validates"
+    )
 
 
 def _count(n: int) -> str:

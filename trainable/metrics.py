@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainable.datasets import Part
 from trainable.diffusion import Network, Process, loss
+from trainable.tensors import scaled, view
 
 QUARTILES = 4
 VALIDATION_SEED = 20_110  # the same noise for every trial and every seed
@@ -50,8 +51,8 @@ class Validation:
         strata = torch.arange(places) / places + torch.rand(places, generator=generator) / places
         noise = torch.randn(places, *part.x.shape[1:], generator=generator)
         order = torch.randperm(places, generator=generator)  # level and example are unrelated
-        self.x0 = torch.tensor(part.x)[index][order].to(device)
-        self.labels = None if part.labels is None else torch.tensor(part.labels)[index][order]
+        self.x0 = scaled(view(part.x)[index][order].to(device))
+        self.labels = None if part.labels is None else view(part.labels)[index][order]
         self.u, self.noise = strata.to(device), noise.to(device)
         self.process, self.batch_size, self.device = process, batch_size, device
 

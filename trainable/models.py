@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from trainable.shelf import OWN, Entry, Listed, Own, tag
+from trainable.shelf import OWN, Entry, ImportString, Listed, Own, load, tag
+
+DIFFUSERS = "diffusers"  # the tag of `type: diffusers:<Class>`
 
 
-class UNet(Entry):
+class Model(Entry):
+    """A network of ours. It is told how many classes the labels have, and how t is scaled."""
+
+    def build(self, shape: tuple[int, ...], classes: int, time_scale: float) -> Any:
+        """The network for examples of this shape; `classes` is 0 for data without labels.
+
+        Raises:
+            ValueError: it does not take examples of this shape.
+        """
+        return self.load()(shape, labels=classes, time_scale=time_scale, **self.knobs())
+
+
+class UNet(Model):
     """A residual U-Net with self-attention at its lowest resolution (Ho et al. 2020, app. B)."""
 
     target: ClassVar[str] = "trainable.unet:UNet"
@@ -22,6 +36,63 @@ class UNet(Entry):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
+class DiT(Model):
+    """A diffusion transformer (Peebles & Xie 2023) for images, or for trajectories."""
+
+    target: ClassVar[str] = "trainable.dit:DiT"
+    type: Literal["dit"] = "dit"
+    patch: int = Field(2, ge=1)  # pixels of a token's side, or times of a token
+    width: int = Field(128, ge=8, multiple_of=4)
+    depth: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def heads_share_the_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        return self
+
+
+class MLP(Model):
+    """Residual layers over all numbers of an example at once: for points and rows of tables."""
+
+    target: ClassVar[str] = "trainable.mlp:MLP"
+    type: Literal["mlp"] = "mlp"
+    width: int = Field(128, ge=8, multiple_of=2)
+    depth: int = Field(3, ge=1)  # residual blocks
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class OwnModel(Own):
+    """A model of the user's own: `attr(shape, **knobs)`, called model(x, t) or (x, t, labels)."""
+
+    def build(self, shape: tuple[int, ...], classes: int, time_scale: float) -> Any:
+        return self.load()(shape, **self.knobs())
+
+
+class Diffusers(Own):
+    """A model class of the diffusers library, `type: diffusers:UNet2DModel`, with its knobs."""
+
+    type: ImportString
+
+    def build(self, shape: tuple[int, ...], classes: int, time_scale: float) -> Any:
+        name = self.type.partition(":")[2]
+        adapter = load("trainable.adapter:DiffusersModel")
+        return adapter(name, shape, labels=classes, time_scale=time_scale, knobs=self.knobs())
+
+
+def model_tag(value: Any) -> str | None:
+    """As `tag`, with the classes of diffusers apart from other code."""
+    name = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return DIFFUSERS if str(name).startswith(f"{DIFFUSERS}:") else tag(value)
+
+
 ModelConfig = Annotated[
-    Annotated[UNet, Tag("unet")] | Annotated[Own, Tag(OWN)], Discriminator(tag)
+    Annotated[UNet, Tag("unet")]
+    | Annotated[DiT, Tag("dit")]
+    | Annotated[MLP, Tag("mlp")]
+    | Annotated[Diffusers, Tag(DIFFUSERS)]
+    | Annotated[OwnModel, Tag(OWN)],
+    Discriminator(model_tag),
 ]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -12,6 +16,7 @@ ImportString = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Field(strict=False)]  # a list in YAML, immutable here
 OWN = "own code"  # the tag of an entry that is not on the shelf but names its code
+RESERVED = ("trainable", "search", "cluster")  # packages here, which own modules can't be called
 
 
 class Frozen(BaseModel):
@@ -49,15 +54,49 @@ def load(target: str) -> Any:
     """Import `package.module:attribute`.
 
     Raises:
-        ValueError: the module or the attribute does not exist.
+        ValueError: the module or the attribute does not exist, or the module's code fails.
     """
     module, _, attribute = target.partition(":")
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        raise ValueError(f"can't import '{target}': no module named '{error.name}'") from error
-    except AttributeError as error:
-        raise ValueError(f"can't import '{target}': {error}") from error
+        name = str(error.name)
+        hint = "; is its folder in code: [...]?" if module.split(".")[0] == name else ""
+        raise ValueError(f"can't import '{target}': no module named '{name}'{hint}") from error
+    except Exception as error:
+        raise ValueError(f"can't import '{target}': {told(error)}") from error
+
+
+def told(error: Exception) -> str:
+    """An error of the user's code on one line, with the place where it came up."""
+    text = " ".join(str(error).split()) or "no message"
+    place = ""
+    if frames := traceback.extract_tb(error.__traceback__):
+        place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
+    return f"{type(error).__name__}: {text[:300]}{place}"
+
+
+def use_code(folders: Iterable[str]) -> None:
+    """Make the modules in `folders` importable; on a clash of names, all others come first.
+
+    Raises:
+        ValueError: a folder is not there, or holds a module that can't be reached.
+    """
+    for folder in folders:
+        if fault := code_fault(folder):
+            raise ValueError(f"code: {fault}")
+        if folder not in sys.path:
+            sys.path.append(folder)
+
+
+def code_fault(folder: str) -> str | None:
+    """Why a folder can't be used as the user's own code, if it can't."""
+    if not Path(folder).is_dir():
+        return f"no folder {folder}"
+    for name in RESERVED:
+        if (Path(folder) / name).is_dir() or (Path(folder) / f"{name}.py").exists():
+            return f"{folder} holds a module named '{name}', which diffsweep has too; rename it"
+    return None
 
 
 def tag(value: Any) -> str | None:

@@ -11,6 +11,7 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import load_data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.shelf import use_code
 from trainable.train import TrainState, next_report, report, sample, train_until
 
 Progress = Callable[[dict[str, Any]], None]
@@ -27,6 +28,7 @@ def train(
     Raises:
         ValueError: the data or the model can't be trained.
     """
+    use_code(config.code)
     data = load_data(config.dataset)
     state = TrainState(config, data)
     metrics: dict[str, Any] = {}

@@ -7,7 +7,6 @@ import math
 import time
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -31,7 +30,7 @@ from trainable.lr_schedules import lr_factor
 from trainable.metrics import DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
 from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.shelf import load
+from trainable.shelf import load, told
 from trainable.stability import (
     VARIANCE_EVERY,
     VARIANCE_SHARE,
@@ -39,6 +38,7 @@ from trainable.stability import (
     gradient_variance,
     update_ratio,
 )
+from trainable.tensors import scaled, view
 
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
@@ -47,7 +47,7 @@ class TrainState:
     """All that one training holds: what it was told, and what it has become."""
 
     def __init__(self, config: TrialConfig, data: Data) -> None:
-        self.config = config
+        self.config, self.data = config, data
         self.device = pick_device(config.device)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -63,7 +63,7 @@ class TrainState:
         if self.modes:
             self.optimizer.train()  # type: ignore[attr-defined]
         self.emas = Emas(config.ema, self.model)
-        self.limit = float(np.abs(data.train.x).max())
+        self.limit = data.limit
         self.batches = Batches(data, config, self.device)
         self.objective, self.validation = build_objective(self, data)
         output = edge_layers(self.model, inputs)[1].parameters() if config.clip_agc else ()
@@ -248,9 +248,9 @@ class Batches:
     """
 
     def __init__(self, data: Data, config: TrialConfig, device: torch.device) -> None:
-        self.x = torch.tensor(data.train.x).to(device)
+        self.x = view(data.train.x).to(device)
         labels = data.train.labels
-        self.labels = None if labels is None else torch.tensor(labels).to(device)
+        self.labels = None if labels is None else view(labels).to(device)
         self.shape, self.classes = data.shape, data.classes
         self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
         self.generator = torch.Generator(device).manual_seed(config.seed)
@@ -262,7 +262,7 @@ class Batches:
     def draw(self, place: int) -> Batch:
         """The batch that begins at `place`."""
         index = self._indices(place)
-        x0 = self.x[index]
+        x0 = scaled(self.x[index])
         if self.augment is not None:
             x0 = self.augment(x0)
         noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
@@ -303,29 +303,45 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     Raises:
         ValueError: it does not; the message says why.
     """
-    process = build_process(settings.diffusion, torch.device("cpu"))
-    model = build_model(settings, data, process.time_scale).eval()
+    name, cpu = settings.model.type, torch.device("cpu")
+    scale = build_process(settings.diffusion, cpu).time_scale
+    inputs = two_examples(data)
+    try:
+        model = build_model(settings, data, scale).eval()
+    except ValueError as error:
+        raise ValueError(f"trial.model: {error}") from error
+    except Exception as error:
+        raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
     prepare(model, settings)
     if settings.augment is not None:
-        Augment(settings.augment, data.shape, 0, torch.device("cpu"))
-    inputs = two_examples(data)
+        Augment(settings.augment, data.shape, 0, cpu)
     if settings.loss is not None:
-        labels = inputs[2] if len(inputs) > 2 else None
-        own = OwnObjective(settings.loss, torch.Generator())
-        own(model, Batch(inputs[0], labels, *(2 * [torch.empty(0)])))
+        try_loss(settings.loss, model, inputs)
         return
     try:
         with torch.no_grad():
             shape = model(*inputs).shape
-    except (RuntimeError, TypeError, IndexError) as error:
+    except Exception as error:
         raise ValueError(
-            f"trial.model: {settings.model.type} fails on examples of shape {data.shape}: {error}"
+            f"trial.model: {name} fails on examples of shape {data.shape}: {told(error)}"
         ) from error
     if shape != inputs[0].shape:
         raise ValueError(
-            f"trial.model: {settings.model.type} answers shape {tuple(shape[1:])} to examples of "
-            f"shape {data.shape}, need the same"
+            f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "
+            f"{data.shape}, need the same"
         )
+
+
+def try_loss(target: str, model: nn.Module, inputs: list[Tensor]) -> None:
+    """Call a loss of the user's own once."""
+    x0, t, *labels = inputs
+    own = OwnObjective(target, torch.Generator())
+    try:
+        own(model, Batch(x0, labels[0] if labels else None, torch.zeros_like(x0), t))
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"trial.loss: {target} fails: {told(error)}") from error
 
 
 def try_optimizer(name: str, device: str) -> None:
@@ -343,8 +359,8 @@ def try_optimizer(name: str, device: str) -> None:
 def two_examples(data: Data) -> list[Tensor]:
     """What a model can be called with: x, t and, where the data has them, labels."""
     labels = data.train.labels
-    inputs = [torch.tensor(data.train.x[:2]), torch.zeros(2)]
-    return inputs if labels is None else [*inputs, torch.tensor(labels[:2])]
+    inputs = [scaled(view(data.train.x[:2]).clone()), torch.zeros(2)]
+    return inputs if labels is None else [*inputs, view(labels[:2]).clone()]
 
 
 def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Module:
@@ -353,10 +369,7 @@ def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Modu
     Raises:
         ValueError: the model does not take examples of this shape.
     """
-    knobs = config.model.knobs()
-    if config.model.type == "unet":
-        knobs |= {"labels": data.classes, "time_scale": time_scale}
-    model: nn.Module = config.model.load()(data.shape, **knobs)
+    model: nn.Module = config.model.build(data.shape, data.classes, time_scale)
     return model
 
 

@@ -14,6 +14,7 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.shelf import use_code
 from trainable.train import (
     TrainState,
     free_memory,
@@ -53,7 +54,9 @@ class DiffusionTrial(tune.Trainable):
         try:
             self.folder = Path(config["folder"])
             self.rungs: list[int] = config["rungs"]
-            self.state = TrainState(TrialConfig.model_validate(config["trial"]), self.data)
+            trial = TrialConfig.model_validate(config["trial"])
+            use_code(trial.code)
+            self.state = TrainState(trial, self.data)
             if (path := self.folder / checkpoint.NAME).exists():
                 self.repeat = checkpoint.load(self.state, path)
         except Exception as error:

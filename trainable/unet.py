@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
 
+from trainable.embedding import Condition
+
 
 class UNet(nn.Module):
     """A residual U-Net (Ho et al. 2020, appendix B).
@@ -40,13 +42,9 @@ class UNet(nn.Module):
                 f"model unet with {len(multipliers)} levels needs images whose height and width "
                 f"are multiples of {fits}, got examples of shape {shape}"
             )
-        self.time_scale = time_scale
         widths = [channels * m for m in multipliers]
         embedding = 4 * channels
-        self.embed_time = nn.Sequential(
-            nn.Linear(channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
-        )
-        self.embed_label = nn.Embedding(labels, embedding) if labels else None
+        self.condition = Condition(channels, embedding, labels, time_scale)
         self.enter = nn.Conv2d(shape[0], channels, 3, padding=1)
 
         self.down = nn.ModuleList()
@@ -76,11 +74,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.weight)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedding = self.embed_time(sinusoids(t * self.time_scale, self.enter.out_channels))
-        if self.embed_label is not None:
-            assert labels is not None
-            embedding = embedding + self.embed_label(labels)
-        embedding = silu(embedding)
+        embedding = silu(self.condition(t, labels))
         x = self.enter(x)
         skips = [x]
         for block in self.down:
@@ -163,10 +157,3 @@ class Upsample(nn.Module):
 def group_norm(width: int) -> nn.GroupNorm:
     """Group normalization in groups of at least four channels, at most 32 groups."""
     return nn.GroupNorm(math.gcd(32, max(1, width // 4)), width)
-
-
-def sinusoids(t: Tensor, width: int) -> Tensor:
-    """Sine and cosine features of t, [B] -> [B, width] (Vaswani et al. 2017)."""
-    rates = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
-    angles = t[:, None].float() * rates
-    return torch.cat([angles.cos(), angles.sin()], dim=1)

@@ -1,0 +1,158 @@
+"""What every model of the shelf keeps to: shapes, noise levels, classes, gradients, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_config
+
+from trainable.config import Diffusion, TrialSettings
+from trainable.datasets import Data, Part, load_data
+from trainable.diffusion import build_process, loss
+from trainable.models import DiT, UNet
+from trainable.train import TrainState, build_model, sample, train_until, try_model
+
+CPU = torch.device("cpu")
+DIFFUSERS = {
+    "type": "diffusers:UNet2DModel",
+    "block_out_channels": [16, 32],
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+}
+# each model of the shelf with the shapes that it takes
+SHELF: list[tuple[dict[str, Any], tuple[int, ...]]] = [
+    ({"type": "unet", "channels": 8}, (1, 8, 8)),
+    ({"type": "unet", "channels": 8, "multipliers": [1], "attention": False}, (3, 5, 7)),
+    ({"type": "dit", "width": 32, "depth": 2}, (3, 8, 4)),
+    ({"type": "dit", "width": 32, "depth": 1, "patch": 4}, (2, 16)),
+    ({"type": "mlp", "width": 32}, (2,)),
+    ({"type": "mlp", "width": 32, "depth": 1}, (2, 16)),
+    ({"type": "mlp", "width": 32, "dropout": 0.1}, (1, 4, 4)),
+    (DIFFUSERS, (1, 8, 8)),
+]
+
+
+def settings(model: dict[str, Any], prediction: str = "eps") -> TrialSettings:
+    return TrialSettings.model_validate({"model": model, "diffusion": {"prediction": prediction}})
+
+
+def examples(shape: tuple[int, ...], classes: int) -> Data:
+    """Noise in place of data."""
+    random = np.random.default_rng(0)
+
+    def part(n: int) -> Part:
+        x = random.standard_normal((n, *shape)).astype(np.float32)
+        return Part(x, np.arange(n) % classes if classes else None)
+
+    return Data(part(16), part(8), part(8))
+
+
+def skip_without(model: dict[str, Any]) -> None:
+    if model["type"].startswith("diffusers"):
+        pytest.importorskip("diffusers")
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("prediction", ["eps", "v", "edm", "flow"])
+@pytest.mark.parametrize(("model", "shape"), SHELF)
+def test_gradients_reach_every_weight_and_each_input_matters(
+    model: dict[str, Any], shape: tuple[int, ...], prediction: str, classes: int
+) -> None:
+    skip_without(model)
+    given, data = settings(model, prediction), examples(shape, classes)
+    try_model(given, data)
+    process = build_process(Diffusion(prediction=prediction), CPU)
+    torch.manual_seed(0)
+    net = build_model(given, data, process.time_scale)
+    with torch.no_grad():  # layers that begin at zero would hide what lies before them
+        for weight in net.parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    x0, labels = torch.tensor(data.train.x[:6]), torch.arange(6) % 3 if classes else None
+    noise, u = torch.randn_like(x0), torch.linspace(0.05, 0.95, 6)
+    loss(process, net, x0, noise, u, labels).mean().backward()
+    for name, weight in net.named_parameters():
+        assert weight.grad is not None and weight.grad.abs().max() > 0, name
+
+    net.eval()
+    x, t, _ = process.corrupt(x0, noise, u)
+    told = () if labels is None else (labels,)
+    answer = net(x, t, *told)
+    assert answer.shape == x.shape and answer.dtype == torch.float32
+    assert torch.allclose(net(x[:2], t[:2], *(part[:2] for part in told)), answer[:2], atol=1e-5)
+    assert not torch.allclose(net(x, t.flip(0), *told), answer, atol=1e-5)
+    if labels is not None:
+        assert not torch.allclose(net(x, t, (labels + 1) % 3), answer, atol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "shape"), SHELF)
+def test_every_model_trains_and_samples_with_classes(
+    model: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    skip_without(model)
+    state = TrainState(make_config(model=model, steps=2), examples(shape, classes=3))
+    train_until(state, state.config.samples)
+    assert state.diverged_at is None and state.step == 2
+    assert sample(state, "raw", 5, steps=2).shape == (5, *shape)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "fault"),
+    [
+        ({"type": "unet", "multipliers": [1, 1, 1]}, (1, 6, 8), r"multiples of 4, got .*1, 6, 8"),
+        ({"type": "unet"}, (30,), r"needs images .* got examples of shape \(30,\)"),
+        ({"type": "dit", "patch": 3}, (1, 8, 8), r"multiples of 3, got"),
+        ({"type": "dit"}, (30,), r"needs images \(C, H, W\) or trajectories"),
+        ({"type": "torch.nn:Linear"}, (2,), r"torch.nn:Linear can't be built: TypeError"),
+        ({"type": "torch.nn:Flatten"}, (2,), r"Flatten can't be built|Flatten fails on examples"),
+        ({"type": "trainable.unet:Nothing"}, (2,), r"can't import 'trainable.unet:Nothing'"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(
+    model: dict[str, Any], shape: tuple[int, ...], fault: str
+) -> None:
+    with pytest.raises(ValueError, match=f"trial.model: .*{fault}") as raised:
+        try_model(settings(model), examples(shape, 0))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_that_answers_another_shape_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(torch.nn.Module):
+        def __init__(self, shape: tuple[int, ...]) -> None:
+            super().__init__()
+
+        def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            return x[:, :1]
+
+    monkeypatch.setattr("trainable.unet.Wrong", Wrong, raising=False)
+    with pytest.raises(ValueError, match=r"answers shape \(1, 8, 8\) to examples .* \(3, 8, 8\)"):
+        try_model(settings({"type": "trainable.unet:Wrong"}), examples((3, 8, 8), 0))
+
+
+def test_heads_share_the_width_of_a_transformer() -> None:
+    with pytest.raises(ValueError, match="width 128 is no multiple of heads 3"):
+        DiT(heads=3)
+    assert UNet().channels == 32
+
+
+def test_a_missing_diffusers_is_told_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainable.adapter.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'diffsweep\[diffusers\]'"):
+        try_model(settings(DIFFUSERS), examples((1, 8, 8), 0))
+
+
+def test_a_class_that_diffusers_lacks_is_told() -> None:
+    pytest.importorskip("diffusers")
+    with pytest.raises(ValueError, match="diffusers has no model of this name"):
+        try_model(settings({"type": "diffusers:UNet3000"}), examples((1, 8, 8), 0))
+
+
+def test_unconditional_training_is_as_before_labels_exist() -> None:
+    data = load_data(make_config().dataset)
+    assert data.classes == 0
+    net = build_model(settings({"type": "unet"}), data, 1.0)
+    assert not any("label" in name for name, _ in net.named_parameters())

@@ -1,0 +1,1 @@
+"""What the data shelf loads: a file for each kind of source."""

@@ -1,0 +1,154 @@
+"""A folder of images, here or on S3: found, decoded, and brought to one size and mode.
+
+The rule: files are taken in the order of their paths; hidden ones and those that are no images by
+their name are left out. The first frame of each is turned upright as its EXIF says, transparency
+is laid on white, and it is converted to the mode. Its shorter side is then scaled to the size
+(Lanczos, which smooths before it samples), and the centre is cut out.
+
+Links are followed as long as they stay inside the folder; one that leads out of it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# decoders that Pillow may use; some of the others start programs (EPS) or are seldom tested
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+MAX_PIXELS = 64 << 20  # of one image before scaling; more is a decompression bomb or a map
+MEMORY_SHARE = 0.5  # of the machine's memory that the decoded images may take
+
+Open = Callable[[], Any]  # opens a file to be read as bytes
+
+
+def load_folder(path: str, size: int, mode: str, labels: str) -> Any:
+    """The images under `path`, uint8 [N, size, size, C], and their classes if asked for.
+
+    Raises:
+        ValueError: there are none, they don't fit in memory, or one of them can't be used; the
+            message names it.
+    """
+    files = list(on_s3(path) if path.startswith("s3://") else on_disk(path))
+    if not files:
+        raise ValueError(f"dataset folder: no images under {path} ({', '.join(SUFFIXES)})")
+    check_memory(len(files), size, mode)
+    classes = classes_of([name for name, _ in files], path) if labels == "folders" else None
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
+        images = list(pool.map(lambda file: decode(file[0], file[1], size, mode), files))
+    x = np.stack(images)
+    return x if classes is None else (x, classes)
+
+
+def on_disk(path: str) -> Iterator[tuple[str, Open]]:
+    """The image files of a local folder: their names in it, and how to open them."""
+    root = Path(path)
+    if not root.is_dir():
+        raise ValueError(f"dataset folder: {path} is no folder")
+    inside, seen = root.resolve(), set()
+    names = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = Path(folder).resolve()
+        check_inside(Path(folder), real, inside)
+        if real in seen:  # a link to a folder that is read anyway
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names += [os.path.join(folder, name) for name in files if wanted(name)]
+    for name in sorted(names):
+        check_inside(Path(name), Path(name).resolve(), inside)
+        yield os.path.relpath(name, root), partial(open, name, "rb")
+
+
+def on_s3(path: str) -> Iterator[tuple[str, Open]]:
+    """The image files below an s3:// address; credentials as the AWS tools find them."""
+    from pyarrow import fs
+
+    try:
+        store, prefix = fs.FileSystem.from_uri(path)
+        found = store.get_file_info(fs.FileSelector(prefix, recursive=True))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"dataset folder: can't list {path}: {error}") from error
+    names = sorted(info.path for info in found if info.type == fs.FileType.File)
+    for name in names:
+        inner = name.removeprefix(prefix).strip("/")
+        hidden = any(part.startswith(".") for part in inner.split("/"))
+        if wanted(name) and not hidden:
+            yield inner, partial(store.open_input_file, name)
+
+
+def wanted(name: str) -> bool:
+    """Whether a file is an image that is not hidden, by its name."""
+    return not os.path.basename(name).startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def check_inside(path: Path, real: Path, root: Path) -> None:
+    """Raises ValueError for a link that leads out of the folder."""
+    if not real.is_relative_to(root):
+        raise ValueError(f"dataset folder: {path} is a link that leads outside, to {real}")
+
+
+def check_memory(count: int, size: int, mode: str) -> None:
+    """Raises ValueError where the decoded images would not fit."""
+    need = count * size * size * (3 if mode == "RGB" else 1)
+    has = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > MEMORY_SHARE * has:
+        raise ValueError(
+            f"dataset folder: {count} images of {size} x {size} take {need / 1e9:.1f} GB, this "
+            f"machine has {has / 1e9:.1f} GB of memory; lower size, or use fewer images"
+        )
+
+
+def classes_of(names: list[str], path: str) -> np.ndarray:
+    """The class of each image: the folder right under `path`, numbered by alphabet."""
+    folders = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in names]
+    if "" in folders:
+        stray = names[folders.index("")]
+        raise ValueError(
+            f"dataset folder: with labels: folders, each image lies in a folder of its class, but "
+            f"{stray} lies right under {path}"
+        )
+    return np.unique(folders, return_inverse=True)[1].astype(np.int64)
+
+
+def decode(name: str, open_file: Open, size: int, mode: str) -> np.ndarray:
+    """One image, uint8 [size, size, C].
+
+    Raises:
+        ValueError: it is too large or can't be decoded; the message names it.
+    """
+    try:
+        with open_file() as file, Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+            image.draft(mode, (size, size))  # a JPEG is decoded at the scale that is needed
+            return fit(convert(ImageOps.exif_transpose(image), mode), size)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "not readable as an image" if "cannot identify" in str(error) else error
+        raise ValueError(f"dataset folder: {name}: {reason}") from error
+
+
+def convert(image: Image.Image, mode: str) -> Image.Image:
+    """An image of any mode as L or RGB, with transparency laid on white."""
+    if image.mode.startswith("I;16"):  # 16-bit grey: the upper byte
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(mode)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        image = Image.alpha_composite(white, rgba)
+    return image.convert(mode)
+
+
+def fit(image: Image.Image, size: int) -> np.ndarray:
+    """Scale the shorter side to `size` and cut out the centre: uint8 [size, size, C]."""
+    fitted = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    return np.asarray(fitted).reshape(size, size, -1)
