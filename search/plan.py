@@ -11,7 +11,7 @@ from rich.tree import Tree
 from search.record import yaml_text
 from search.scheduler import rung_levels
 from search.space import Choices, Fixed, Range, baselines
-from search.spec import SearchSpec
+from search.spec import SearchSpec, notes
 
 
 def plan(spec: SearchSpec) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def plan(spec: SearchSpec) -> dict[str, Any]:
         "rungs": [*rungs, {"step": steps, "samples": steps * batch, "trials": round(arriving, 1)}],
         "full_trainings": round(cost, 2),
         "without_early_stopping": spec.budget.trials,
+        "notes": list(notes(spec)),
         "baselines": len(baselines(spec.space, spec.trial, spec.baselines)),
     }
 
@@ -46,6 +47,8 @@ def show_plan(spec: SearchSpec, console: Console) -> None:
     for rung in planned["rungs"]:
         table.add_row(str(rung["step"]), f"{rung['samples']:,}", f"{rung['trials']:g}")
     console.print(table)
+    for note in planned["notes"]:
+        console.print(f"note: {note}", highlight=False)
     console.print(
         f"{spec.budget.trials} trials, {planned['baselines']} of them published defaults: about "
         f"{planned['full_trainings']:.1f} full trainings ({spec.trial.steps} steps of "

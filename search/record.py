@@ -284,7 +284,7 @@ class Store:
         metrics = [
             Metric(name, last[name], event["time"], last["step"])
             for name in END_METRICS
-            if name in last
+            if last.get(name) is not None
         ]
         tags = [RunTag("diffsweep.state", trial.state)]
         if trial.why:

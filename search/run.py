@@ -140,16 +140,19 @@ def prepare_data(spec: SearchSpec) -> Data:
     """Load the data and try the model on its shape, before anything starts.
 
     Raises:
-        BadInput: the data can't be trained on, or the model does not take it.
+        BadInput: the data can't be trained on, the model does not take it, or an optimizer can't
+            be had on this machine.
     """
     from trainable.quality import try_features
-    from trainable.train import try_model
+    from trainable.train import try_model, try_optimizer
 
     try:
         use_code(spec.code)
         data = load_data(spec.trial.dataset)
         try_model(spec.trial, data)
         try_features(spec.trial, data)
+        for name in spec.optimizers:
+            try_optimizer(name, spec.trial.device)
     except ValueError as error:
         raise BadInput(str(error)) from error
     return data

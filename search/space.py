@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
+from search.priors import DEFAULT_KNOBS, PUBLISHED
 from trainable.config import Steps, TrialConfig, TrialSettings
+from trainable.optimizers import OPTIMIZERS
 from trainable.shelf import Frozen, Listed
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 Value = float | int | str | bool | None
 WHOLE_NUMBERS = frozenset({"batch_size", "warmup.steps"})
+IF_ASKED_FOR = ("clip_value", "clip_agc", "batch_size")  # searched only if the space has them
+DEFAULT_OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 
 
 class Range(Frozen):
@@ -80,48 +84,6 @@ def _dimension(given: Any) -> Any:
 Dimension = Annotated[Range | Choices | Fixed, BeforeValidator(_dimension)]
 Knobs = dict[str, Dimension]
 
-_log = {"log": True}
-_BETAS: dict[str, Any] = {
-    "beta1": {"low": 0.7, "high": 0.98, "log_from_one": True},
-    "beta2": [0.95, 0.99, 0.999],
-}
-# The ranges that a bare name takes. Learning rates span the published and the measured optima of
-# small and large diffusion models; momentum and betas follow AlgoPerf (Dahl et al. 2023).
-DEFAULT_KNOBS: dict[str, dict[str, Any]] = {
-    "adam": {"lr": {"low": 1e-5, "high": 1e-2, **_log}, **_BETAS},
-    "adamw": {
-        "lr": {"low": 1e-5, "high": 1e-2, **_log},
-        **_BETAS,
-        "weight_decay": {"low": 1e-6, "high": 1e-1, **_log},
-    },
-    "sgd": {
-        "lr": {"low": 1e-3, "high": 1.0, **_log},
-        "momentum": {"low": 0.7, "high": 0.995, "log_from_one": True},
-        "nesterov": [True, False],
-    },
-    "rmsprop": {
-        "lr": {"low": 1e-5, "high": 3e-3, **_log},
-        "alpha": [0.9, 0.99, 0.999],
-        "momentum": [0.0, 0.9],
-        "eps": [1e-8, 1e-6],
-    },
-}
-# What people train with today; tried before anything is searched. The first is the "before".
-PUBLISHED: dict[str, dict[str, Any]] = {
-    # diffusers, train_unconditional.py
-    "adamw": {
-        "optimizer": {"type": "adamw", "lr": 1e-4, "beta1": 0.95, "weight_decay": 1e-6},
-        "warmup": 0.05,
-        "lr_schedule": "cosine",
-        "clip_norm": 1.0,
-    },
-    # Ho et al. 2020 and the scripts that follow it: constant from the start, no clipping
-    "adam": {"optimizer": {"type": "adam", "lr": 1e-4}},
-    # the textbook setting; clipped, since SGD diverges without it
-    "sgd": {"optimizer": {"type": "sgd", "lr": 0.1, "momentum": 0.9}, "clip_norm": 1.0},
-    "rmsprop": {"optimizer": {"type": "rmsprop", "lr": 1e-3}, "clip_norm": 1.0},
-}
-
 
 class WarmupSteps(Frozen):
     """A warmup counted in steps instead of a fraction of the budget."""
@@ -153,7 +115,8 @@ def _optimizers(given: Any) -> Any:
 
 
 def _defaults() -> dict[str, Knobs]:
-    return TypeAdapter(dict[str, Knobs]).validate_python(DEFAULT_KNOBS)
+    four = {name: DEFAULT_KNOBS[name] for name in DEFAULT_OPTIMIZERS}
+    return TypeAdapter(dict[str, Knobs]).validate_python(four)
 
 
 class Space(Frozen):
@@ -167,24 +130,29 @@ class Space(Frozen):
     )
     lr_schedule: Dimension = Choices(values=("constant", "linear", "cosine", "wsd"))
     clip_norm: Dimension = Choices(values=(None, 0.1, 1.0, 5.0))
+    clip_value: Dimension | None = None  # null: no such clipping
+    clip_agc: Dimension | None = None
     batch_size: Dimension | None = None  # null: that of the trial settings
 
     def dimensions(self, optimizer: str) -> Iterator[tuple[str, Range | Choices | Fixed]]:
         """The names and dimensions of a trial with this optimizer; its own come first."""
         for knob, dimension in self.optimizer[optimizer].items():
             yield f"{optimizer}.{knob}", dimension
-        yield from self.shared()
+        for name, dimension in self.shared():
+            if name != "lr_schedule" or not keeps_lr(optimizer):
+                yield name, dimension
 
     def shared(self) -> Iterator[tuple[str, Range | Choices | Fixed]]:
-        """What every trial has, whatever its optimizer."""
+        """What every trial has; but an optimizer that keeps its lr has no lr_schedule."""
         if isinstance(self.warmup, WarmupSteps):
             yield "warmup.steps", self.warmup.steps
         else:
             yield "warmup", self.warmup
         yield "lr_schedule", self.lr_schedule
         yield "clip_norm", self.clip_norm
-        if self.batch_size is not None:
-            yield "batch_size", self.batch_size
+        for name in IF_ASKED_FOR:
+            if (dimension := getattr(self, name)) is not None:
+                yield name, dimension
 
     def largest_warmup(self, steps: int) -> int:
         """The longest warmup that a trial of `steps` can have, in steps."""
@@ -217,6 +185,11 @@ class Space(Frozen):
             from_one = isinstance(dimension, Range) and dimension.log_from_one
             params[name] = 1 - value if from_one else value
         return params
+
+
+def keeps_lr(optimizer: str) -> bool:
+    """Whether the optimizer's lr_schedule is always constant, because the method needs it."""
+    return optimizer in OPTIMIZERS and OPTIMIZERS[optimizer].constant_lr
 
 
 def settings(chosen: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,8 +256,9 @@ def choice_of(config: TrialConfig, space: Space) -> dict[str, Any]:
         in_steps = isinstance(config.warmup, Steps)
         chosen["warmup"] = config.warmup_steps / config.steps if in_steps else config.warmup
     chosen |= {"lr_schedule": config.lr_schedule, "clip_norm": config.clip_norm}
-    if space.batch_size is not None:
-        chosen["batch_size"] = config.batch_size
+    for key in IF_ASKED_FOR:
+        if getattr(space, key) is not None:
+            chosen[key] = getattr(config, key)
     for key, dimension in space.dimensions(name):
         if isinstance(dimension, Fixed):
             chosen[key] = dimension.value

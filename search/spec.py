@@ -19,9 +19,9 @@ from pydantic_core import PydanticCustomError
 from search.anchor import anchor
 from search.errors import BadInput
 from search.reading import KeyPath, nearest, read, shown
-from search.space import Knobs, Range, Space, WarmupSteps
+from search.space import Knobs, Range, Space, WarmupSteps, keeps_lr
 from trainable.config import TrialSettings
-from trainable.optimizers import OPTIMIZERS
+from trainable.optimizers import OPTIMIZERS, EightBit
 from trainable.shelf import Frozen, Listed, code_fault
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -194,6 +194,22 @@ def _check_optimizer(name: str, knobs: Knobs) -> Iterator[tuple[KeyPath, str]]:
                 yield (*where, knob), f"{shown(end)} won't do: {error.errors()[0]['msg'].lower()}"
 
 
+def notes(spec: SearchSpec) -> Iterator[str]:
+    """What is no fault, but should be known before a search starts: shown by `check`."""
+    for name, knobs in spec.space.optimizer.items():
+        if keeps_lr(name):
+            yield f"{name}: its trials have lr_schedule constant, since the method needs it"
+        if name == "prodigy":
+            ends = [end for end in knobs["lr"].ends if isinstance(end, int | float)]
+            if min(ends) < 0.1 or max(ends) > 10:
+                yield (
+                    f"{name}: lr is a factor of its own estimate and should be about 1, got "
+                    + " ... ".join(f"{end:g}" for end in ends)
+                )
+        if name in OPTIMIZERS and issubclass(OPTIMIZERS[name], EightBit):
+            yield f"{name}: needs bitsandbytes and a CUDA device where its trials run"
+
+
 def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     some = {"optimizer": {"type": "adam", "lr": 1e-3}}
     for name, dimension in spec.space.shared():
@@ -237,9 +253,6 @@ def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 NOT_YET: dict[str, Callable[[Any], bool]] = {
-    "trial.init": lambda value: value is not None,
-    "trial.freeze": bool,
-    "trial.loss": lambda value: value is not None,
     "sampler.type": lambda value: value not in ("tpe", "random"),
     "scheduler.type": lambda value: value not in ("asha", "none"),
     "budget.gpu_hours": lambda value: value is not None,

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from trainable.finetune import merged
 from trainable.train import TrainState
 
-FORMAT = 1
+FORMAT = 2
 NAME = "checkpoint.pt"
 
 
@@ -28,7 +29,11 @@ def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> N
         "model": state.model.state_dict(),
         "optimizer": state.optimizer.state_dict(),
         "emas": state.emas.state_dict(),
-        "means": {"sums": state.means.sums, "count": state.means.count},
+        "evaluated": {
+            name: weight.detach()
+            for name, weight in zip(state.trained, state.evaluated(), strict=True)
+        },
+        "log": state.log.state_dict(),
         "rng": _rng(state),
         "last_report": last_report,
     }
@@ -48,19 +53,22 @@ def load(state: TrainState, path: Path) -> dict[str, Any] | None:
     state.model.load_state_dict(content["model"])
     state.optimizer.load_state_dict(content["optimizer"])
     state.emas.load_state_dict(content["emas"])
-    state.means.sums.copy_(content["means"]["sums"])
-    state.means.count = content["means"]["count"]
+    state.log.load_state_dict(content["log"])
     _set_rng(state, content["rng"])
     last_report: dict[str, Any] | None = content["last_report"]
     return last_report
 
 
 def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
-    """The model's state with the named weights (raw, or those of an EMA) in place of its own."""
+    """The model's state with the named weights (raw, or those of an EMA) in place of its own.
+
+    Raw weights are those that count: a Schedule-Free optimizer trains other ones. Adapters are
+    part of the weights that they adapt.
+    """
     content = torch.load(path, map_location="cpu", weights_only=True)
     model: dict[str, torch.Tensor] = content["model"]
-    model.update(content["emas"].get(weights, {}))
-    return model
+    model.update(content["emas"].get(weights, content["evaluated"]))
+    return merged(model)
 
 
 def write_atomically(path: Path, content: Any) -> None:
@@ -80,6 +88,8 @@ def write_atomically(path: Path, content: Any) -> None:
 def _rng(state: TrainState) -> dict[str, torch.Tensor]:
     """The random streams: noise and noise levels, and torch's own (dropout)."""
     streams = {"batches": state.batches.generator.get_state(), "torch": torch.get_rng_state()}
+    if state.batches.augment is not None:
+        streams["augment"] = state.batches.augment.generator.get_state()
     if state.device.type == "cuda":
         streams["cuda"] = torch.cuda.get_rng_state(state.device)
     return streams
@@ -88,5 +98,7 @@ def _rng(state: TrainState) -> dict[str, torch.Tensor]:
 def _set_rng(state: TrainState, streams: dict[str, torch.Tensor]) -> None:
     state.batches.generator.set_state(streams["batches"].cpu())
     torch.set_rng_state(streams["torch"].cpu())
+    if state.batches.augment is not None:
+        state.batches.augment.generator.set_state(streams["augment"].cpu())
     if state.device.type == "cuda":
         torch.cuda.set_rng_state(streams["cuda"].cpu(), state.device)

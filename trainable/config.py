@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from trainable.data import DatasetConfig, Digits
 from trainable.lr_schedules import LrSchedule
@@ -35,10 +35,63 @@ Warmup = Annotated[
 
 
 class Diffusion(Frozen):
-    """The noise process: what the network predicts, and how noise levels are spread."""
+    """The noise process: what the network predicts, and how noise levels are spread.
+
+    Nothing here is searched: validation losses of two processes are not comparable.
+    """
 
     prediction: Literal["eps", "v", "x0", "edm", "flow"] = "eps"
     noise_schedule: Literal["cosine", "linear"] = "cosine"  # of eps, v and x0
+    # of sample(); null: ddim for eps, v and x0, heun for edm, euler for flow
+    solver: Literal["ddim", "heun", "euler"] | None = None
+    min_snr_gamma: float | None = Field(None, gt=0)  # weights training (not validation); not edm
+    sigma_data: float = Field(0.5, gt=0)  # edm: standard deviation of the examples
+    P_mean: float = -1.2  # edm: ln(sigma) of training is normal with this mean ...
+    P_std: float = Field(1.2, gt=0)  # ... and standard deviation
+    logit_mean: float = 0.0  # flow: logit(t) of training is normal with this mean ...
+    logit_std: float = Field(1.0, gt=0)  # ... and standard deviation
+
+    @model_validator(mode="after")
+    def check_fit(self) -> Self:
+        """Refuse what the prediction has no use for, rather than ignore it."""
+        fields = Diffusion.model_fields
+        kind = self.prediction if self.prediction in ("edm", "flow") else "discrete"
+        if self.solver is not None and self.solver not in SOLVERS[kind]:
+            raise ValueError(
+                f"solver {self.solver} is not for prediction {self.prediction}, which has "
+                + " and ".join(SOLVERS[kind])
+            )
+        for other in ONLY_FOR.keys() - {kind}:
+            for key in ONLY_FOR[other]:
+                if getattr(self, key) != fields[key].default:
+                    raise ValueError(f"{key} is not for prediction {self.prediction}")
+        if kind == "edm" and self.min_snr_gamma is not None:
+            raise ValueError("min_snr_gamma is not for prediction edm, which weights by itself")
+        return self
+
+
+SOLVERS = {"discrete": ("ddim",), "edm": ("heun", "euler"), "flow": ("euler", "heun")}
+ONLY_FOR = {
+    "discrete": ("noise_schedule",),
+    "edm": ("sigma_data", "P_mean", "P_std"),
+    "flow": ("logit_mean", "logit_std"),
+}
+
+
+class Adapters(Frozen):
+    """Low-rank updates of linear and convolution layers, trained in place of all weights."""
+
+    rank: int = Field(8, ge=1)
+    alpha: float | None = Field(None, gt=0)  # the update counts alpha / rank times; null: rank
+    patterns: Annotated[Listed[str], Field(min_length=1)] = ("*",)  # of layers' names
+
+
+class Augmentation(Frozen):
+    """How training images are varied; validation images never are."""
+
+    flip: bool = False  # left to right, half of the time
+    crop: int = Field(0, ge=0)  # pixels that an image is moved by, at most, mirrored at its edge
+    seed: int = Field(0, ge=0, lt=2**31)
 
 
 Features = Annotated[
@@ -63,17 +116,25 @@ class TrialSettings(Frozen):
     diffusion: Diffusion = Diffusion()
     batch_size: int = Field(64, ge=1)
     steps: int = Field(1000, ge=1)  # the full budget of one trial
+    micro_batch: int | None = Field(None, ge=1)  # examples at once; null: the whole batch
     report_every: int = Field(50, ge=1)  # steps between validations
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
     ema: Listed[EmaName] = ("power-0.75", "power-0.67", "0.999")  # tracked together
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     init: str | None = None  # safetensors weights to start from
-    freeze: Listed[str] = ()  # patterns of weights that stay as they are
+    freeze: Listed[str] = ()  # patterns of names of weights that stay as they are
+    adapters: Adapters | None = None
+    augment: Augmentation | None = None
     loss: ImportString | None = None  # a process of the user's own
     validation_examples: int | None = Field(None, ge=4)  # null: what costs 4 % of the training
-
     quality: Quality | None = Quality()  # null: none is measured
+
+    @model_validator(mode="after")
+    def check_adapters(self) -> Self:
+        if self.adapters is not None and self.init is None:
+            raise ValueError("adapters change weights that are there: give init, too")
+        return self
 
     @property
     def samples(self) -> int:
@@ -108,10 +169,11 @@ class TrialSettings(Frozen):
         What is not given follows from QUALITY_SHARE of the training's forward passes; None where
         that is too little to measure anything.
         """
-        asked = self.quality
-        if asked is None:
+        asked, diffusion = self.quality, self.diffusion
+        if asked is None or self.loss is not None:  # of an own process we can't draw
             return None
-        per_step = 2 if self.diffusion.prediction == "edm" else 1  # Heun's method
+        solver = diffusion.solver or ("heun" if diffusion.prediction == "edm" else None)
+        per_step = 2 if solver == "heun" else 1
         forward_passes = QUALITY_SHARE * 3 * self.samples / per_step
         few, many = QUALITY_STEPS
         steps = asked.steps or max(few, min(many, int(forward_passes / 200)))
@@ -128,8 +190,18 @@ class TrialConfig(TrialSettings):
     warmup: Warmup = 0.0  # a fraction of the budget, or {steps: n}
     lr_schedule: LrSchedule = "constant"
     clip_norm: float | None = Field(None, gt=0)  # largest norm of the gradient; null: no clipping
+    clip_value: float | None = Field(None, gt=0)  # largest absolute value in the gradient
+    clip_agc: float | None = Field(None, gt=0)  # largest ratio of a unit's gradient to its weights
     code: Listed[str] = ()  # folders of the user's own modules
     threads: int | None = Field(None, ge=1)  # of the CPU; part of what makes a number repeatable
+
+    @model_validator(mode="after")
+    def check_lr_schedule(self) -> Self:
+        if self.optimizer.constant_lr and self.lr_schedule != "constant":
+            raise ValueError(
+                f"{self.optimizer.type} needs lr_schedule constant, got {self.lr_schedule}"
+            )
+        return self
 
     @property
     def warmup_steps(self) -> int:

@@ -28,15 +28,14 @@ class Emas:
     """Averages of a model's trainable weights, one dictionary of tensors for each name."""
 
     def __init__(self, names: Iterable[str], model: nn.Module) -> None:
-        self._weights = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.averages = {
-            name: {n: p.detach().clone() for n, p in self._weights.items()} for name in names
+            name: {n: p.detach().clone() for n, p in trained.items()} for name in names
         }
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Move every average toward the weights as they are after `step` steps."""
-        weights: list[torch.Tensor] = list(self._weights.values())
+    def update(self, step: int, weights: list[torch.Tensor]) -> None:
+        """Move every average toward the trained weights as they count after `step` steps."""
         for name, average in self.averages.items():
             torch._foreach_lerp_(list(average.values()), weights, 1 - ema_decay(name, step))
 

@@ -19,6 +19,8 @@ VALIDATION_SEED = 20_110  # the same noise for every trial and every seed
 REPORT_METRICS = (
     "train_loss",
     "grad_norm",
+    "clipped",  # share of the steps since the last report
+    "update_ratio",
     "lr",
     "val_loss",
     *(f"val_loss_q{q}" for q in range(1, QUARTILES + 1)),
@@ -29,7 +31,14 @@ QUALITY_METRICS = tuple(
     f"quality_{name}{of}" for of in ("", "_real", "_noise") for name in ("mmd", "fd", "coverage")
 )
 # kept once, when the trial ends
-END_METRICS = ("optimizer_bytes", "peak_memory_bytes", *QUALITY_METRICS)
+END_METRICS = (
+    "optimizer_bytes",
+    "peak_memory_bytes",
+    "loss_spikes",
+    *(f"grad_variance_q{q}" for q in range(1, QUARTILES + 1)),
+    "diverged_at",
+    *QUALITY_METRICS,
+)
 
 
 class Validation:
@@ -54,35 +63,15 @@ class Validation:
     @torch.no_grad()
     def losses(self, network: Network) -> list[float]:
         """The mean loss, and that of each quartile from the lowest noise levels to the highest."""
-        parts = []
-        for start in range(0, len(self.u), self.batch_size):
-            cut = slice(start, start + self.batch_size)
-            labels = None if self.labels is None else self.labels[cut].to(self.device)
-            parts.append(
-                loss(self.process, network, self.x0[cut], self.noise[cut], self.u[cut], labels)
-            )
+        starts = range(0, len(self.u), self.batch_size)
+        parts = [self.each(network, slice(start, start + self.batch_size)) for start in starts]
         by_quartile = torch.cat(parts).double().view(QUARTILES, -1).mean(1)
         return [by_quartile.mean().item(), *by_quartile.tolist()]
 
-
-class RunningMeans:
-    """Means since the last report, summed on the device so that no step waits for them."""
-
-    def __init__(self, names: tuple[str, ...], device: torch.device) -> None:
-        self.names = names
-        self.sums = torch.zeros(len(names), dtype=torch.float64, device=device)
-        self.count = 0
-
-    def add(self, *values: Tensor) -> None:
-        self.sums += torch.stack([value.detach().double() for value in values])
-        self.count += 1
-
-    def take(self) -> dict[str, float]:
-        """The means, after which they start anew."""
-        means = (self.sums / max(self.count, 1)).tolist()
-        self.sums.zero_()
-        self.count = 0
-        return dict(zip(self.names, means, strict=True))
+    def each(self, network: Network, cut: slice) -> Tensor:
+        """The loss of each example in a cut of the places, which rise in their noise level."""
+        labels = None if self.labels is None else self.labels[cut].to(self.device)
+        return loss(self.process, network, self.x0[cut], self.noise[cut], self.u[cut], labels)
 
 
 class DivergenceWatch:

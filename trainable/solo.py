@@ -43,6 +43,6 @@ def train(
     if out:
         checkpoint.save(state, out / checkpoint.NAME, metrics)
         (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-        if is_image(data.shape):
+        if is_image(data.shape) and config.loss is None:
             write_grid(sample(state, metrics["weights"], GRID_IMAGES), out / "samples.png")
     return metrics

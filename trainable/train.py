@@ -11,16 +11,34 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.utils import clip_grad_norm_
 
+from trainable.augment import Augment
+from trainable.build_optimizer import (
+    build_optimizer,
+    check_eight_bit,
+    edge_layers,
+    evaluated,
+    has_modes,
+    optimizer_bytes,
+)
+from trainable.clipping import Clipping
 from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data
-from trainable.diffusion import Network, build_process, loss
+from trainable.diffusion import Network, build_process
 from trainable.ema import Emas
+from trainable.finetune import prepare
 from trainable.lr_schedules import lr_factor
-from trainable.metrics import DivergenceWatch, PeakMemory, RunningMeans, Validation
-from trainable.optimizers import build_optimizer, optimizer_bytes
-from trainable.shelf import told
+from trainable.metrics import DivergenceWatch, PeakMemory, Validation
+from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
+from trainable.optimizers import OPTIMIZERS, EightBit
+from trainable.shelf import load, told
+from trainable.stability import (
+    VARIANCE_EVERY,
+    VARIANCE_SHARE,
+    StepLog,
+    gradient_variance,
+    update_ratio,
+)
 from trainable.tensors import scaled, view
 
 SAMPLE_BATCH = 128  # samples drawn at once
@@ -37,20 +55,27 @@ class TrainState:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)  # initial weights, dropout
         self.process = build_process(config.diffusion, self.device)
-        self.model = build_model(config, data, self.process.time_scale).to(self.device)
-        self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.model = build_model(config, data, self.process.time_scale)
+        prepare(self.model, config)
+        self.model.to(self.device)
+        self.trained = {n: w for n, w in self.model.named_parameters() if w.requires_grad}
+        inputs = [part.to(self.device) for part in two_examples(data)]
+        self.optimizer = build_optimizer(config.optimizer, self.model, inputs, config.steps)
+        self.modes = has_modes(self.optimizer)
+        if self.modes:
+            self.optimizer.train()  # type: ignore[attr-defined]
         self.emas = Emas(config.ema, self.model)
+        self.limit = data.limit
         self.batches = Batches(data, config, self.device)
-        self.validation = Validation(
-            self.process,
-            data.validation,
-            config.validation_examples or len(data.validation.x) // 4 * 4,
-            config.batch_size,
-            self.device,
+        self.objective, self.validation = build_objective(self, data)
+        output = edge_layers(self.model, inputs)[1].parameters() if config.clip_agc else ()
+        self.clip = Clipping(
+            self.trained.values(), config.clip_norm, config.clip_value, config.clip_agc, output
         )
         self.step = 0
         self.diverged_at: int | None = None  # the step whose gradient was not finite
-        self.means = RunningMeans(("train_loss", "grad_norm"), self.device)
+        self.log = StepLog(config.report_every, self.device)
+        self.update_ratio: Tensor | None = None  # of the last step before a report
         self.watch = DivergenceWatch(self.device)
         self.memory = PeakMemory(self.device)
         self.seconds, self.timed_steps = 0.0, 0  # spent in training since the last report
@@ -60,33 +85,54 @@ class TrainState:
         """Examples seen: the clock of a trial."""
         return self.step * self.config.batch_size
 
+    def evaluated(self) -> list[Tensor]:
+        """The trained weights as they count: for most optimizers, as they are."""
+        weights: list[Tensor] = list(self.trained.values())
+        return evaluated(self.optimizer, weights) if self.modes else weights
+
 
 def train_until(state: TrainState, samples: int) -> None:
     """Train until `samples` examples have been seen, or until the training diverges."""
-    config, model, optimizer = state.config, state.model, state.optimizer
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    largest_norm = math.inf if config.clip_norm is None else config.clip_norm
+    config, optimizer = state.config, state.optimizer
     began, first_step = time.perf_counter(), state.step
-    model.train()
+    state.model.train()
     while state.samples < samples and state.diverged_at is None:
-        x0, labels, noise, u = state.batches.draw(state.samples)
-        with autocast(state):
-            mean_loss = loss(state.process, model, x0, noise, u, labels).mean()
-        mean_loss.backward()  # type: ignore[no-untyped-call]
-        grad_norm = clip_grad_norm_(weights, largest_norm, foreach=True)  # the norm before
+        mean_loss = backward(state, state.batches.draw(state.samples))
+        grad_norm, clipped = state.clip()
         if state.watch.diverged(grad_norm):
             state.diverged_at = state.step
             break
         set_lr(optimizer, current_lr(config, state.step))
+        last = state.samples + config.batch_size >= samples
+        before = [weight.detach().clone() for weight in state.trained.values()] if last else []
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        state.emas.update(state.step)
-        state.means.add(mean_loss, grad_norm)
+        state.emas.update(state.step, state.evaluated())
+        state.log.add(mean_loss, grad_norm, clipped)
+        if last:
+            state.update_ratio = update_ratio(before, list(state.trained.values()))
     if state.diverged_at is None and state.watch.flush():
         state.diverged_at = state.step - 1
     state.seconds += time.perf_counter() - began
     state.timed_steps += state.step - first_step
+
+
+def backward(state: TrainState, batch: Batch) -> Tensor:
+    """Leave the gradient of the mean loss in the weights, and return the loss.
+
+    A batch that does not fit is taken in micro-batches; the gradient is the same up to rounding.
+    """
+    parts = batch.split(state.config.micro_batch or len(batch.x0))
+    shares = []
+    for part in parts:
+        with autocast(state):
+            share = state.objective(state.model, part)
+        if len(parts) > 1:
+            share = share * (len(part.x0) / len(batch.x0))
+        share.backward()  # type: ignore[no-untyped-call]
+        shares.append(share.detach())
+    return shares[0] if len(shares) == 1 else torch.stack(shares).sum()
 
 
 def report(state: TrainState) -> dict[str, Any]:
@@ -96,7 +142,8 @@ def report(state: TrainState) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "step": state.step,
         "samples": state.samples,
-        **state.means.take(),
+        **state.log.take(),
+        **insight(state),
         "lr": current_lr(state.config, max(state.step - 1, 0)),
         "val_loss": losses[best][0],
         **{f"val_loss_q{q}": value for q, value in enumerate(losses[best][1:], start=1)},
@@ -110,6 +157,28 @@ def report(state: TrainState) -> dict[str, Any]:
     if state.diverged_at is None and not math.isfinite(metrics["val_loss"]):
         state.diverged_at = state.step
     return metrics
+
+
+def insight(state: TrainState) -> dict[str, float]:
+    """What is measured at a report alone; the variance of gradients only now and then."""
+    config, validation = state.config, state.validation
+    found: dict[str, float] = {}
+    if state.update_ratio is not None:
+        found["update_ratio"] = state.update_ratio.item()
+    every = math.ceil(VARIANCE_EVERY / config.report_every) * config.report_every
+    due = state.step % every == 0 or state.step == config.steps
+    if not due or state.diverged_at is not None or not isinstance(validation, Validation):
+        return found
+
+    def loss_of(cut: slice) -> Tensor:
+        with autocast(state):
+            return validation.each(state.model, cut).mean()
+
+    state.model.eval()
+    size = max(1, config.batch_size // VARIANCE_SHARE)
+    weights = list(state.trained.values())
+    variances = gradient_variance(loss_of, weights, len(validation.u), size)
+    return found | {f"grad_variance_q{q}": v for q, v in enumerate(variances, start=1)}
 
 
 def next_report(config: TrialConfig, rungs: list[int], samples: int) -> tuple[int, bool]:
@@ -152,7 +221,7 @@ def sample(
         if labels is not None:
             bound = partial(_with_labels, net, labels[cut].to(state.device))
         with autocast(state):
-            parts.append(state.process.sample(bound, noise[cut], steps).float().cpu())
+            parts.append(state.process.sample(bound, noise[cut], steps, state.limit).float().cpu())
     return torch.cat(parts)
 
 
@@ -163,9 +232,12 @@ def _with_labels(net: Network, labels: Tensor, x: Tensor, t: Tensor) -> Tensor:
 
 def network(state: TrainState, weights: str) -> Network:
     """The model with the named weights in place of its own."""
-    if weights == RAW:
+    if weights == RAW and not state.modes:
         return state.model
-    average = state.emas.averages[weights]
+    if weights == RAW:
+        average = dict(zip(state.trained, state.evaluated(), strict=True))
+    else:
+        average = state.emas.averages[weights]
     return lambda *inputs: functional_call(state.model, average, inputs)
 
 
@@ -199,15 +271,20 @@ class Batches:
         self.shape, self.classes = data.shape, data.classes
         self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
         self.generator = torch.Generator(device).manual_seed(config.seed)
+        self.augment = None
+        if config.augment is not None:
+            self.augment = Augment(config.augment, data.shape, config.seed, device)
         self._orders: dict[int, Tensor] = {}  # epoch -> permutation
 
-    def draw(self, place: int) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-        """The batch that begins at `place`: examples, their labels, noise, and quantiles u."""
+    def draw(self, place: int) -> Batch:
+        """The batch that begins at `place`."""
         index = self._indices(place)
         x0 = scaled(self.x[index])
+        if self.augment is not None:
+            x0 = self.augment(x0)
         noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
         u = torch.rand(len(x0), generator=self.generator, device=self.device)
-        return x0, None if self.labels is None else self.labels[index], noise, u
+        return Batch(x0, None if self.labels is None else self.labels[index], noise, u)
 
     def _indices(self, place: int) -> Tensor:
         n, parts, missing = len(self.x), [], self.batch_size
@@ -226,6 +303,17 @@ class Batches:
         return self._orders[epoch]
 
 
+def build_objective(state: TrainState, data: Data) -> tuple[Objective, Validation | OwnValidation]:
+    """What the training minimizes, and how it is validated."""
+    config, device = state.config, state.device
+    places = config.validation_examples or len(data.validation.x) // 4 * 4
+    if config.loss is not None:
+        own = OwnObjective(config.loss, state.batches.generator)
+        return own, OwnValidation(own, data.validation, places, device)
+    validation = Validation(state.process, data.validation, places, config.batch_size, device)
+    return ProcessObjective(state.process), validation
+
+
 def try_model(settings: TrialSettings, data: Data) -> None:
     """Build the model and give it two examples, to see that it takes this data.
 
@@ -234,15 +322,19 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     """
     name, cpu = settings.model.type, torch.device("cpu")
     scale = build_process(settings.diffusion, cpu).time_scale
-    x = scaled(view(data.train.x[:2]).clone())
-    labels = data.train.labels
-    inputs = (x, torch.zeros(2), *(() if labels is None else (view(labels[:2]).clone(),)))
+    inputs = two_examples(data)
     try:
         model = build_model(settings, data, scale).eval()
     except ValueError as error:
         raise ValueError(f"trial.model: {error}") from error
     except Exception as error:
         raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
+    prepare(model, settings)
+    if settings.augment is not None:
+        Augment(settings.augment, data.shape, 0, cpu)
+    if settings.loss is not None:
+        try_loss(settings.loss, model, inputs)
+        return
     try:
         with torch.no_grad():
             shape = model(*inputs).shape
@@ -250,11 +342,42 @@ def try_model(settings: TrialSettings, data: Data) -> None:
         raise ValueError(
             f"trial.model: {name} fails on examples of shape {data.shape}: {told(error)}"
         ) from error
-    if shape != x.shape:
+    if shape != inputs[0].shape:
         raise ValueError(
             f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "
             f"{data.shape}, need the same"
         )
+
+
+def try_loss(target: str, model: nn.Module, inputs: list[Tensor]) -> None:
+    """Call a loss of the user's own once."""
+    x0, t, *labels = inputs
+    own = OwnObjective(target, torch.Generator())
+    try:
+        own(model, Batch(x0, labels[0] if labels else None, torch.zeros_like(x0), t))
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"trial.loss: {target} fails: {told(error)}") from error
+
+
+def try_optimizer(name: str, device: str) -> None:
+    """See that an optimizer's code can be imported here, and that its device is there.
+
+    Raises:
+        ValueError: it can't be used; the message says why.
+    """
+    if name not in OPTIMIZERS:
+        load(name)
+    elif issubclass(OPTIMIZERS[name], EightBit):
+        check_eight_bit(name, pick_device(device))
+
+
+def two_examples(data: Data) -> list[Tensor]:
+    """What a model can be called with: x, t and, where the data has them, labels."""
+    labels = data.train.labels
+    inputs = [scaled(view(data.train.x[:2]).clone()), torch.zeros(2)]
+    return inputs if labels is None else [*inputs, view(labels[:2]).clone()]
 
 
 def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Module:

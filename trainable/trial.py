@@ -90,7 +90,7 @@ class DiffusionTrial(tune.Trainable):
             metrics |= measure(state, metrics["weights"])
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
-        if finished and is_image(self.data.shape):
+        if finished and is_image(self.data.shape) and state.config.loss is None:
             write_grid(sample(state, metrics["weights"], GRID_IMAGES), self.folder / "samples.png")
         return metrics
 
