@@ -143,12 +143,14 @@ def prepare_data(spec: SearchSpec) -> Data:
         BadInput: the data can't be trained on, the model does not take it, or an optimizer can't
             be had on this machine.
     """
+    from trainable.quality import try_features
     from trainable.train import try_model, try_optimizer
 
     try:
         use_code(spec.code)
         data = load_data(spec.trial.dataset)
         try_model(spec.trial, data)
+        try_features(spec.trial, data)
         for name in spec.optimizers:
             try_optimizer(name, spec.trial.device)
     except ValueError as error:

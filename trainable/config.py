@@ -15,6 +15,9 @@ from trainable.shelf import Frozen, ImportString, Listed
 
 VALIDATION_SHARE = 0.04  # of the training time; a step costs about three forward passes
 MAX_VALIDATION_EXAMPLES = 4096
+QUALITY_SHARE = 0.08  # of the training time, for sampling; features and distances add a little
+QUALITY_SAMPLES = 500
+QUALITY_STEPS = (10, 40)  # of the solver: at least, at most
 
 EmaName = Annotated[str, StringConstraints(pattern=r"^(power-)?0?\.\d+$")]
 
@@ -91,6 +94,20 @@ class Augmentation(Frozen):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
+Features = Annotated[
+    str, StringConstraints(pattern=r"^(random|kmeans|labels|(onnx|torchscript):.+|[\w.]+:\w+)$")
+]
+
+
+class Quality(Frozen):
+    """What is measured on samples when a trial completes; see trainable/quality.py."""
+
+    samples: int | None = Field(None, ge=16)  # null: what QUALITY_SHARE pays for
+    steps: int | None = Field(None, ge=1)  # of the solver
+    # null: random for the discrepancy, labels or kmeans for distance and coverage
+    features: Features | None = None
+
+
 class TrialSettings(Frozen):
     """What all trials of a search share: the section `trial:` of a spec."""
 
@@ -111,6 +128,7 @@ class TrialSettings(Frozen):
     augment: Augmentation | None = None
     loss: ImportString | None = None  # a process of the user's own
     validation_examples: int | None = Field(None, ge=4)  # null: what costs 4 % of the training
+    quality: Quality | None = Quality()  # null: none is measured
 
     @model_validator(mode="after")
     def check_adapters(self) -> Self:
@@ -135,6 +153,7 @@ class TrialSettings(Frozen):
             "steps": math.ceil(self.samples / batch_size),
             "report_every": math.ceil(self.report_every * self.batch_size / batch_size),
             "validation_examples": self.validation_examples or self._affordable_examples(),
+            "quality": self.affordable_quality(),
         }
         return TrialConfig.model_validate(shared | chosen)
 
@@ -143,6 +162,25 @@ class TrialSettings(Frozen):
         forward_passes = VALIDATION_SHARE * 3 * self.report_every * self.batch_size
         examples = int(forward_passes / (1 + len(self.ema)))  # the raw weights, and each EMA
         return max(4, min(examples, MAX_VALIDATION_EXAMPLES) // 4 * 4)  # whole quartiles
+
+    def affordable_quality(self) -> Quality | None:
+        """How much quality is measured: with steps for some 200 samples, then up to 500 samples.
+
+        What is not given follows from QUALITY_SHARE of the training's forward passes; None where
+        that is too little to measure anything.
+        """
+        asked, diffusion = self.quality, self.diffusion
+        if asked is None or self.loss is not None:  # of an own process we can't draw
+            return None
+        solver = diffusion.solver or ("heun" if diffusion.prediction == "edm" else None)
+        per_step = 2 if solver == "heun" else 1
+        forward_passes = QUALITY_SHARE * 3 * self.samples / per_step
+        few, many = QUALITY_STEPS
+        steps = asked.steps or max(few, min(many, int(forward_passes / 200)))
+        samples = asked.samples or min(QUALITY_SAMPLES, int(forward_passes / steps))
+        if samples < 16:
+            return None
+        return asked.model_copy(update={"samples": samples, "steps": steps})
 
 
 class TrialConfig(TrialSettings):

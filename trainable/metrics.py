@@ -27,6 +27,9 @@ REPORT_METRICS = (
     "samples",
     "steps_per_second",
 )
+QUALITY_METRICS = tuple(
+    f"quality_{name}{of}" for of in ("", "_real", "_noise") for name in ("mmd", "fd", "coverage")
+)
 # kept once, when the trial ends
 END_METRICS = (
     "optimizer_bytes",
@@ -34,6 +37,7 @@ END_METRICS = (
     "loss_spikes",
     *(f"grad_variance_q{q}" for q in range(1, QUARTILES + 1)),
     "diverged_at",
+    *QUALITY_METRICS,
 )
 
 

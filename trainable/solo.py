@@ -11,6 +11,7 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import load_data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.quality import measure
 from trainable.shelf import use_code
 from trainable.train import TrainState, next_report, report, sample, train_until
 
@@ -35,6 +36,8 @@ def train(
     while state.samples < config.samples and state.diverged_at is None:
         train_until(state, next_report(config, [], state.samples)[0])
         metrics = report(state) | {"diverged_at": state.diverged_at}
+        if state.samples >= config.samples and state.diverged_at is None:
+            metrics |= measure(state, metrics["weights"])
         if progress:
             progress(metrics)
     if out:

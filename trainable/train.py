@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from trainable.stability import (
 )
 from trainable.tensors import scaled, view
 
+SAMPLE_BATCH = 128  # samples drawn at once
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
 
@@ -201,17 +203,32 @@ def validate(state: TrainState, weights: str) -> list[float]:
 
 
 @torch.no_grad()
-def sample(state: TrainState, weights: str, count: int, steps: int = 40) -> Tensor:
-    """`count` samples with the named weights, [count, *shape], from noise of a fixed seed."""
+def sample(
+    state: TrainState, weights: str, count: int, steps: int = 40, labels: Tensor | None = None
+) -> Tensor:
+    """`count` samples with the named weights, [count, *shape], from noise of a fixed seed.
+
+    Of data with labels, those of the given classes [count], or of all in turn.
+    """
     generator = torch.Generator().manual_seed(state.config.seed)
     noise = torch.randn(count, *state.batches.shape, generator=generator).to(state.device)
     net = network(state, weights)
-    if classes := state.batches.classes:
-        labels = torch.arange(count, device=state.device) % classes
-        unconditional, net = net, lambda x, t: unconditional(x, t, labels)
+    if state.batches.classes and labels is None:
+        labels = torch.arange(count) % state.batches.classes
     state.model.eval()
-    with autocast(state):
-        return state.process.sample(net, noise, steps, state.limit).float().cpu()
+    parts = []
+    for start in range(0, count, SAMPLE_BATCH):
+        cut, bound = slice(start, start + SAMPLE_BATCH), net
+        if labels is not None:
+            bound = partial(_with_labels, net, labels[cut].to(state.device))
+        with autocast(state):
+            parts.append(state.process.sample(bound, noise[cut], steps, state.limit).float().cpu())
+    return torch.cat(parts)
+
+
+def _with_labels(net: Network, labels: Tensor, x: Tensor, t: Tensor) -> Tensor:
+    answer: Tensor = net(x, t, labels)
+    return answer
 
 
 def network(state: TrainState, weights: str) -> Network:

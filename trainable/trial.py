@@ -14,6 +14,7 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.quality import measure
 from trainable.shelf import use_code
 from trainable.train import (
     TrainState,
@@ -32,7 +33,8 @@ class DiffusionTrial(tune.Trainable):
 
     Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes}.
     A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
-    error of the user's code is a result, so that only a lost process is retried by Ray.
+    error of the user's code ("code") or too little memory ("oom") is a result, so that only a
+    lost process is retried by Ray.
     A trial whose folder has a checkpoint goes on from it, and reports its last report again.
     """
 
@@ -73,6 +75,7 @@ class DiffusionTrial(tune.Trainable):
         except Exception as error:
             self.fail(error)
         assert self.failure is not None
+        free_memory()  # here, since the error that is behind us held the tensors too
         return {"failure": self.failure["kind"], "why": self.failure["why"]}
 
     def advance(self) -> dict[str, Any]:
@@ -83,6 +86,8 @@ class DiffusionTrial(tune.Trainable):
         train_until(state, target)
         metrics = report(state) | {"diverged_at": state.diverged_at}
         finished = state.samples >= state.config.samples
+        if finished and state.diverged_at is None:
+            metrics |= measure(state, metrics["weights"])
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
         if finished and is_image(self.data.shape) and state.config.loss is None:
@@ -105,10 +110,16 @@ class DiffusionTrial(tune.Trainable):
 
     def fail(self, error: Exception) -> None:
         """Keep what went wrong as this trial's result, and let go of its memory."""
-        memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
         last_frames = "".join(traceback.format_exception(error)[-6:])
-        self.failure = {"kind": "memory" if memory else "code", "why": last_frames}
+        self.failure = {"kind": "oom" if is_out_of_memory(error) else "code", "why": last_frames}
         self.state = None
 
     def cleanup(self) -> None:
         self.state = None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device or the machine has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
