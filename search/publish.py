@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,10 +135,10 @@ def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, tri
     )
     with (
         tempfile.TemporaryDirectory() as temporary,
-        warnings.catch_warnings(),
         pointed_at(client.tracking_uri),
+        folder.log.open("a") as log,
+        redirect_stderr(log),  # MLflow would like type hints and an example of a request
     ):
-        warnings.simplefilter("ignore", UserWarning)  # it would like an example of a request
         export = Path(temporary) / "export"
         write_export(folder, book, trial, export)
         info = Model.log(

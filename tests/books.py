@@ -98,7 +98,7 @@ class Writer:
         for metrics in reports:
             self.write("report", trial=number, metrics=metrics)
         if state != "running":
-            self.write("end", trial=number, state=state, why=None)
+            self.write("end", trial=number, state=state, why=None, again=False)
         return number
 
     def search(self, finals: dict[str, float]) -> dict[str, int]:
