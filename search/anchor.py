@@ -9,7 +9,7 @@ DATASETS = (("trial", "dataset"), ("dataset",))  # where a spec, or a config, ha
 
 
 def anchor(data: dict[str, Any], folder: Path) -> None:
-    """Make the paths of own code and data absolute, in what was read from a file in `folder`.
+    """Make paths of own code, data and weights absolute, in what a file in `folder` held.
 
     What is no path, or no text where a path should be, is left for the checks that follow.
     """
@@ -22,6 +22,10 @@ def anchor(data: dict[str, Any], folder: Path) -> None:
             where = where.get(key) if isinstance(where, dict) else None
         if isinstance(where, dict) and "path" in where and ":" not in str(where.get("type")):
             where["path"] = absolute(base, where["path"])
+
+    for where in (data, data.get("trial")):
+        if isinstance(where, dict) and "init" in where:
+            where["init"] = absolute(base, where["init"])
 
 
 def absolute(base: Path, given: Any) -> Any:

@@ -50,7 +50,9 @@ def describe_trial(trial: Trial) -> str:
     weights = f" ({last['weights']} weights)" if "weights" in last else ""
     reached = f", val_loss **{last['val_loss']:.4f}**{weights}" if "val_loss" in last else ""
     origin = "A published default. " if trial.baseline else ""
-    return f"{origin}**{trial.state}**{at}{reached}: {settings_line(trial)}."
+    last_line = "".join((trial.why or "").strip().splitlines()[-1:])
+    why = f" ({last_line})" if last_line else ""
+    return f"{origin}**{trial.state}**{why}{at}{reached}: {settings_line(trial)}."
 
 
 def name(trial: Trial) -> str:

@@ -171,7 +171,7 @@ class Store:
             },
         )
         params = [Param(key, in_yaml(value)) for key, value in flat(trial.config).items()]
-        self.client.log_batch(run, params=params)
+        self.client.log_batch(run, params=params)  # the same ones twice are fine
 
     def _begin(self, trial: Trial) -> None:
         self.client.set_tag(self.runs[trial.number], "diffsweep.state", "running")
@@ -216,7 +216,10 @@ class Store:
         self.client.set_tag(parent, "mlflow.note.content", describe_search(book))
         points = [
             Metric(
-                f"best_{optimizer.replace(':', '.')}", row["best"]["val_loss"], event["time"], 0
+                f"best_val_loss_{optimizer.replace(':', '.')}",
+                row["best"]["val_loss"],
+                event["time"],
+                0,
             )
             for optimizer, row in by_optimizer(book).items()
             if row["best"]

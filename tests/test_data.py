@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
-from pyarrow import parquet
+from pyarrow import fs, parquet
 
 from trainable.config import TrialSettings
 from trainable.datasets import Data, check_examples, load_data, split
@@ -198,6 +198,32 @@ def test_too_many_images_are_refused_before_they_are_read(
     monkeypatch.setattr("os.sysconf", lambda name: 64)  # 64 pages of 64 bytes
     with pytest.raises(ValueError, match=r"12 images of 32 x 32 take .* lower size"):
         load(type="folder", path=str(folder))
+
+
+def test_images_on_s3_are_listed_and_read_as_those_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_images(tmp_path / "bucket/pics/deeper")
+    (folder / "notes.txt").write_text("no image")
+    write_images(tmp_path / "bucket/pics/.hidden", count=1)
+
+    class Store:
+        """pyarrow's way to S3, with a folder in place of it."""
+
+        @staticmethod
+        def from_uri(uri: str) -> tuple[fs.FileSystem, str]:
+            store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+            return store, uri.removeprefix("s3://").rstrip("/")
+
+    monkeypatch.setattr(fs, "FileSystem", Store)
+    remote = load(type="folder", path="s3://bucket/pics/", size=8, labels="folders")
+    local = load(type="folder", path=str(folder.parent), size=8, labels="folders")
+    assert (remote.train.x == local.train.x).all() and remote.classes == local.classes == 1
+    (folder / "bad.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"deeper/bad.png: not readable as an image"):
+        load(type="folder", path="s3://bucket/pics")
+    with pytest.raises(ValueError, match="can't list s3://bucket/nothing"):
+        load(type="folder", path="s3://bucket/nothing")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from search.spec import check
+from search.spec import check, load_spec
 from trainable import checkpoint
 from trainable.augment import Augment
 from trainable.build_optimizer import optimizer_bytes
@@ -22,7 +22,7 @@ from trainable.finetune import adapt, merged
 from trainable.train import TrainState, network, report, train_until, try_model
 
 CPU = torch.device("cpu")
-ADAPTERS = {"rank": 2, "patterns": ["down.*", "condition.time.*"]}
+ADAPTERS = {"rank": 2, "patterns": ["down.*", "condition.*"]}
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +199,9 @@ def test_the_augmentation_of_an_example_does_not_depend_on_the_batch_size() -> N
     config = Augmentation(flip=True, crop=2)
     whole, parts = (Augment(config, (1, 6, 6), 0, CPU) for _ in range(2))
     assert torch.equal(whole(images), torch.cat([parts(part) for part in images.split(4)]))
+
+
+def test_initial_weights_are_relative_to_the_spec(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("name: tuned\ntrial: {init: weights/base.safetensors}\n")
+    spec = load_spec(tmp_path / "spec.yaml")
+    assert spec.trial.init == str(tmp_path / "weights" / "base.safetensors")

@@ -15,7 +15,7 @@ from trainable.shelf import Frozen, ImportString, Listed
 
 VALIDATION_SHARE = 0.04  # of the training time; a step costs about three forward passes
 MAX_VALIDATION_EXAMPLES = 4096
-QUALITY_SHARE = 0.1  # of the training time, for the samples that quality is measured on
+QUALITY_SHARE = 0.08  # of the training time, for sampling; features and distances add a little
 QUALITY_SAMPLES = 500
 QUALITY_STEPS = (10, 40)  # of the solver: at least, at most
 
@@ -128,7 +128,6 @@ class TrialSettings(Frozen):
     augment: Augmentation | None = None
     loss: ImportString | None = None  # a process of the user's own
     validation_examples: int | None = Field(None, ge=4)  # null: what costs 4 % of the training
-
     quality: Quality | None = Quality()  # null: none is measured
 
     @model_validator(mode="after")
@@ -170,10 +169,11 @@ class TrialSettings(Frozen):
         What is not given follows from QUALITY_SHARE of the training's forward passes; None where
         that is too little to measure anything.
         """
-        asked = self.quality
-        if asked is None:
+        asked, diffusion = self.quality, self.diffusion
+        if asked is None or self.loss is not None:  # of an own process we can't draw
             return None
-        per_step = 2 if self.diffusion.prediction == "edm" else 1  # Heun's method
+        solver = diffusion.solver or ("heun" if diffusion.prediction == "edm" else None)
+        per_step = 2 if solver == "heun" else 1
         forward_passes = QUALITY_SHARE * 3 * self.samples / per_step
         few, many = QUALITY_STEPS
         steps = asked.steps or max(few, min(many, int(forward_passes / 200)))

@@ -32,7 +32,7 @@ def prepare(model: nn.Module, config: TrialSettings) -> None:
         freeze(model, config.freeze)
     if config.adapters is not None:
         adapt(model, config.adapters)
-    if not any(weight.requires_grad for weight in model.parameters()):
+    if config.freeze and not any(weight.requires_grad for weight in model.parameters()):
         raise ValueError("trial.freeze: nothing is left to train")
 
 

@@ -11,6 +11,7 @@ from trainable.datasets import Part
 from trainable.diffusion import Network, Process, loss
 from trainable.metrics import QUARTILES, VALIDATION_SEED
 from trainable.shelf import load
+from trainable.tensors import scaled, view
 
 VALIDATION_BATCH = 64  # of an own loss: the same in every trial, whatever its batch size
 
@@ -97,8 +98,8 @@ class OwnValidation:
     ) -> None:
         self.seed = seed
         index = torch.arange(places) % len(part.x)
-        self.x0 = torch.tensor(part.x)[index].to(device)
-        self.labels = None if part.labels is None else torch.tensor(part.labels)[index].to(device)
+        self.x0 = scaled(view(part.x)[index].to(device))
+        self.labels = None if part.labels is None else view(part.labels)[index].to(device)
         self.objective, self.device = objective, device
 
     @torch.no_grad()

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -27,7 +26,7 @@ from trainable.clipping import Clipping
 from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data, Kind
 from trainable.diffusion import Network, build_process
-from trainable.ema import Emas
+from trainable.ema import Emas, is_due
 from trainable.finetune import prepare
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import TEST_METRICS, TEST_SEED, DivergenceWatch, PeakMemory, Validation
@@ -67,7 +66,7 @@ class TrainState:
         if self.modes:
             self.optimizer.train()  # type: ignore[attr-defined]
         self.emas = Emas(config.ema, self.model)
-        self.limit = float(np.abs(data.train.x).max())
+        self.limit = data.limit
         self.batches = Batches(data, config, self.device)
         self.objective, self.validation, self.test = build_objective(self, data, test)
         output = edge_layers(self.model, inputs)[1].parameters() if config.clip_agc else ()
@@ -110,7 +109,8 @@ def train_until(state: TrainState, samples: int) -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        state.emas.update(state.step, state.evaluated())
+        if is_due(state.step):
+            state.emas.update(state.step, state.evaluated())
         state.log.add(mean_loss, grad_norm, clipped)
         if last:
             state.update_ratio = update_ratio(before, list(state.trained.values()))
@@ -348,6 +348,7 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     """
     name, cpu = settings.model.type, torch.device("cpu")
     scale = build_process(settings.diffusion, cpu).time_scale
+    inputs = two_examples(data)
     try:
         model = build_model(settings, data, scale).eval()
     except ValueError as error:
@@ -356,12 +357,9 @@ def try_model(settings: TrialSettings, data: Data) -> None:
         raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
     if settings.augment is not None:
         Augment(settings.augment, data.shape, 0, cpu)
-    inputs = two_examples(data)
     if settings.loss is not None:
         prepare(model, settings)
-        labels = inputs[2] if len(inputs) > 2 else None
-        own = OwnObjective(settings.loss, torch.Generator())
-        own(model, Batch(inputs[0], labels, *(2 * [torch.empty(0)])))
+        try_loss(settings.loss, model, inputs)
         return
     try:
         with torch.no_grad():
@@ -376,6 +374,18 @@ def try_model(settings: TrialSettings, data: Data) -> None:
             f"{data.shape}, need the same"
         )
     prepare(model, settings)
+
+
+def try_loss(target: str, model: nn.Module, inputs: list[Tensor]) -> None:
+    """Call a loss of the user's own once."""
+    x0, t, *labels = inputs
+    own = OwnObjective(target, torch.Generator())
+    try:
+        own(model, Batch(x0, labels[0] if labels else None, torch.zeros_like(x0), t))
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"trial.loss: {target} fails: {told(error)}") from error
 
 
 def try_optimizer(name: str, device: str) -> None:

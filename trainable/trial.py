@@ -34,7 +34,8 @@ class DiffusionTrial(tune.Trainable):
     Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
     "test": whether it is measured on the test part too}.
     A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
-    error of the user's code is a result, so that only a lost process is retried by Ray.
+    error of the user's code ("code") or too little memory ("oom") is a result, so that only a
+    lost process is retried by Ray.
     A trial whose folder has a checkpoint goes on from it, and reports its last report again.
     """
 
@@ -75,6 +76,7 @@ class DiffusionTrial(tune.Trainable):
         except Exception as error:
             self.fail(error)
         assert self.failure is not None
+        free_memory()  # here, since the error that is behind us held the tensors too
         return {"failure": self.failure["kind"], "why": self.failure["why"]}
 
     def advance(self) -> dict[str, Any]:
@@ -109,10 +111,16 @@ class DiffusionTrial(tune.Trainable):
 
     def fail(self, error: Exception) -> None:
         """Keep what went wrong as this trial's result, and let go of its memory."""
-        memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
         last_frames = "".join(traceback.format_exception(error)[-6:])
-        self.failure = {"kind": "memory" if memory else "code", "why": last_frames}
+        self.failure = {"kind": "oom" if is_out_of_memory(error) else "code", "why": last_frames}
         self.state = None
 
     def cleanup(self) -> None:
         self.state = None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that the device or the machine has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -1,0 +1,112 @@
+"""The export: what is in it, and that it is what the trial was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_config, make_spec
+from safetensors.torch import load_file
+
+from search.errors import BadInput
+from search.export import export_best
+from search.history import FORMAT, History
+from search.home import Folder, Home
+from search.training import read_config, train_config
+from trainable import checkpoint
+from trainable.datasets import load_data
+from trainable.train import TrainState, build_model, report, train_until
+
+
+@pytest.fixture
+def folder(home: Path) -> Folder:
+    Home().prepare()
+    return Home().new("tiny")
+
+
+@pytest.fixture
+def history(folder: Folder) -> Iterator[History]:
+    opened = History(folder.history)
+    spec = make_spec().model_dump(mode="json")
+    opened.write("start", search=folder.id, spec=spec, format=FORMAT)
+    yield opened
+    opened.close()
+
+
+def train_trial(history: History, folder: Folder, number: int, lr: float) -> TrainState:
+    """Train a trial as the search does, and write down what became of it."""
+    config = make_config({"type": "adam", "lr": lr})
+    history.write(
+        "ask",
+        trial=number,
+        stage="search",
+        chosen={},
+        config=config.model_dump(mode="json"),
+        baseline=False,
+    )
+    history.write("begin", trial=number)
+    state = TrainState(config, load_data(config.dataset))
+    while state.samples < config.samples:
+        train_until(state, state.samples + config.report_every * config.batch_size)
+        metrics = report(state)
+        history.write("report", trial=number, metrics=metrics)
+    checkpoint.save(state, folder.trial(number) / checkpoint.NAME, metrics)
+    history.write("end", trial=number, state="complete", why=None, again=False)
+    return state
+
+
+def test_the_best_complete_trial_is_exported_and_trains_to_the_same_loss(
+    history: History, folder: Folder, tmp_path: Path
+) -> None:
+    train_trial(history, folder, 0, lr=1e-6)
+    state = train_trial(history, folder, 1, lr=1e-2)
+    trial = export_best(folder, history.book, tmp_path / "best")
+    assert trial.number == 1
+    metrics = json.loads((tmp_path / "best" / "metrics.json").read_text())
+    assert metrics["val_loss"] == trial.last("val_loss")
+    assert (metrics["search"], metrics["trial"]) == (folder.id, 1)
+
+    config = read_config(tmp_path / "best" / "config.yaml")
+    assert config == state.config
+    quiet = type("Quiet", (), {"print": lambda *_: None})()
+    again = train_config(tmp_path / "best" / "config.yaml", None, None, None, quiet)
+    assert again["val_loss"] == metrics["val_loss"]
+
+
+def test_the_weights_are_those_that_the_loss_was_measured_with(
+    history: History, folder: Folder, tmp_path: Path
+) -> None:
+    state = train_trial(history, folder, 0, lr=1e-2)
+    trial = export_best(folder, history.book, tmp_path / "best")
+    weights = load_file(tmp_path / "best" / "model.safetensors")
+    data = load_data(state.config.dataset)
+    model = build_model(state.config, data, state.process.time_scale)
+    missing = model.load_state_dict(weights, strict=False)
+    assert not missing.unexpected_keys
+    assert {name for name, _ in model.named_parameters()} <= set(weights)
+    with torch.no_grad():
+        assert state.validation.losses(model.eval())[0] == pytest.approx(
+            trial.last("val_loss"), rel=1e-6
+        )
+
+
+def test_the_card_tells_data_model_optimizer_and_numbers(
+    history: History, folder: Folder, tmp_path: Path
+) -> None:
+    train_trial(history, folder, 0, lr=1e-2)
+    trial = export_best(folder, history.book, tmp_path / "best")
+    card = (tmp_path / "best" / "README.md").read_text()
+    for fact in (folder.id, "digits", "unet", "adam", "0.01", f"{trial.last('val_loss'):.6f}"):
+        assert fact in card
+    assert "diffsweep train config.yaml" in card
+
+
+def test_without_a_complete_trial_there_is_nothing_to_export(
+    history: History, folder: Folder, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match="nothing to export, no trial is complete"):
+        export_best(folder, history.book, tmp_path / "best")
+    assert not (tmp_path / "best").exists()

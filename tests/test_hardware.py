@@ -1,0 +1,109 @@
+"""What a trial does with the machine: memory that runs out, waiting, layout, compilation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_config
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from trainable.datasets import Data, Part
+from trainable.train import TrainState, train_until
+from trainable.trial import DiffusionTrial
+
+
+def images(n: int = 64) -> Data:
+    random = np.random.default_rng(0)
+    parts = [Part(random.integers(0, 256, (k, 1, 8, 8)).astype(np.uint8), None) for k in (n, 8, 8)]
+    return Data(*parts)
+
+
+class Memory(torch.nn.Module):
+    """Asks for more than there is, as soon as it is trained."""
+
+    error: Any = None
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        if isinstance(self.error, Exception):
+            raise self.error
+        if self.error == "asks":
+            return x + torch.empty(1 << 50)
+        return x * self.weight
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "oom"),
+        (MemoryError(), "oom"),
+        ("asks", "oom"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "code"),
+    ],
+)
+def test_memory_that_runs_out_is_a_result_and_the_next_trial_runs(
+    error: Any, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainable.unet.Memory", Memory, raising=False)
+    config = make_config(model={"type": "trainable.unet:Memory"}).model_dump(mode="json")
+    trial = DiffusionTrial.__new__(DiffusionTrial)
+    trial.data = images()
+    Memory.error = error
+    trial.begin({"trial": config, "rungs": [], "folder": str(tmp_path / "0")})
+    result = trial.step()
+    assert result["failure"] == kind and trial.state is None
+    assert str(error)[:20] in result["why"] or error == "asks"
+    Memory.error = None
+    trial.reset_config({"trial": config, "rungs": [], "folder": str(tmp_path / "1")})
+    assert trial.step()["report"]["step"] == 4
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations that make Python wait for the device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        if "_local_scalar_dense" in name or "nonzero" in name or "is_nonzero" in name:
+            self.seen[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
+def test_a_step_waits_for_nothing_but_the_watch_over_divergence(optimizer: str) -> None:
+    state = TrainState(make_config({"type": optimizer, "lr": 1e-3}, clip_norm=1.0), images())
+    train_until(state, state.config.batch_size)  # what is made once
+    with Waits() as waits:
+        train_until(state, 5 * state.config.batch_size)
+    assert waits.seen == {"aten._local_scalar_dense.default": 4}  # on CUDA it reads a step late
+
+
+def test_convolutions_are_laid_out_channels_last_and_stay_so() -> None:
+    state = TrainState(make_config(model={"type": "unet", "channels": 8}), images())
+    train_until(state, 2 * state.config.batch_size)
+    weights = [w for w in state.model.parameters() if w.ndim == 4 and w.shape[2] == 3]
+    assert weights
+    assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
+    average = next(iter(state.emas.averages.values()))
+    assert average["down.0.conv1.weight"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_examples_in_shared_memory_are_not_copied_on_the_cpu() -> None:
+    data = images()
+    for part in data.parts:
+        part.x.flags.writeable = False
+    state = TrainState(make_config(), data)
+    assert state.batches.x.data_ptr() == data.train.x.ctypes.data
+    assert state.batches.x.dtype == torch.uint8
+    train_until(state, 2 * state.config.batch_size)
