@@ -157,7 +157,7 @@ def rung_ranks(book: Book, content: Context) -> tuple[Figure, str] | None:
     known = [rung for rung in content["rungs"] if rung["correlation"] is not None]
     if not known:
         return None
-    figure = Figure(figsize=(WIDTH * 0.6, 3.2))
+    figure = Figure(figsize=(WIDTH, 2.8))
     axes = figure.subplots()
     share = [100 * rung["samples"] / content["budget"]["samples"] for rung in known]
     axes.plot(share, [rung["correlation"] for rung in known], "o-", color=COLOURS[0])

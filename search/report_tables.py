@@ -142,12 +142,12 @@ def quality_table(content: dict[str, Any]) -> str:
     for name, row in content["optimizers"].items():
         measured = {**(row["best"] or {}), **(row["confirmed"] or {}).get("means", {})}
         if any(key in measured for key in QUALITY):
-            rows.append([name, *(number(measured.get(key)) for key in QUALITY)])
+            rows.append([name, *(number(measured.get(key), ".3g") for key in QUALITY)])
     if not rows:
         return ""
     for of, label in (("_real", "other real examples"), ("_noise", "pure noise")):
         found = [content["quality_references"].get(key + of) for key in QUALITY]
-        rows.append([label, *(number(value) for value in found)])
+        rows.append([label, *(number(value, ".3g") for value in found)])
     note = (
         "Of the samples that a winner draws, against held-out examples: distances of features "
         "(0 is best), and the share of real examples that have a sample near them (1 is best). "
