@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
@@ -186,6 +187,8 @@ def tune_trials(
             verbose=0,
         ),
     )
+    # a polite request to end is like Ctrl-C, which Tune answers by ending in order
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
         tuner.fit()  # what Tune says on its own is for the log
 

@@ -59,7 +59,7 @@ class DiffusionTrial(tune.Trainable):
             self.rungs: list[int] = config["rungs"]
             trial = TrialConfig.model_validate(config["trial"])
             use_code(trial.code)
-            self.state = TrainState(trial, self.data, test=config["test"])
+            self.state = TrainState(trial, self.data, test=config.get("test", False))
             if (path := self.folder / checkpoint.NAME).exists():
                 self.repeat = checkpoint.load(self.state, path)
         except Exception as error:
