@@ -11,8 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from search.analysis import ranked
+from search.budget import hours_used
 from search.confirm import asked_for
-from search.engine import Engine, hours_used
+from search.engine import Engine
 from search.errors import BadInput
 from search.export import export_best
 from search.history import ENDED, FORMAT, Book, DriverLock, History, read_book
@@ -207,7 +208,7 @@ def drop_checkpoints(engine: Engine, folder: Folder) -> None:
 def write_study(engine: Engine, folder: Folder) -> None:
     """Leave the search as an Optuna study, a view for Optuna's own tools."""
     folder.study.unlink(missing_ok=True)
-    for arm in engine.arms:
+    for arm in engine.arms.all:
         peers = [t for t in engine.book.stage("search") if t.optimizer in arm.names]
         arm.sampler.study(peers, folder.study)
 
