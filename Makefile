@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install run test check fix ui clean
+.PHONY: help install run test check fix bench-trial ui clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 $(INSTALLED): pyproject.toml cluster/constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ check: $(INSTALLED)  ## lint, format and types, without changing anything
 fix: $(INSTALLED)  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench-trial: $(INSTALLED)  ## samples per second of a trial against hand-written loops
+	@$(BIN)/python tests/bench/bench_trial.py
 
 ui: $(INSTALLED)  ## the MLflow UI on what `make run` recorded
 	@$(BIN)/diffsweep ui

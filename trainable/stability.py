@@ -19,7 +19,7 @@ from trainable.metrics import QUARTILES
 COLUMNS = ("train_loss", "grad_norm", "clipped")
 SPIKE = 6.0  # standard deviations above the running mean that make a loss a spike
 HORIZON = 50  # steps that the running mean and deviation look back on, and the first that count
-VARIANCE_EVERY = 200  # steps between two measurements of the gradients' variance
+VARIANCE_EVERY = 400  # steps between two measurements of the gradients' variance
 VARIANCE_SHARE = 16  # of a batch: the examples behind each of the two gradients compared
 
 

@@ -24,7 +24,7 @@ from trainable.clipping import Clipping
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.diffusion import Network, build_process
-from trainable.ema import Emas
+from trainable.ema import Emas, is_due
 from trainable.finetune import prepare
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import DivergenceWatch, PeakMemory, Validation
@@ -106,7 +106,8 @@ def train_until(state: TrainState, samples: int) -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        state.emas.update(state.step, state.evaluated())
+        if is_due(state.step):
+            state.emas.update(state.step, state.evaluated())
         state.log.add(mean_loss, grad_norm, clipped)
         if last:
             state.update_ratio = update_ratio(before, list(state.trained.values()))
