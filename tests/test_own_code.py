@@ -112,6 +112,23 @@ def test_paths_are_relative_to_the_file_they_stand_in(folder: Path) -> None:
     )
 
 
+def test_weights_and_feature_files_are_anchored_too_and_addresses_are_not(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(
+        "name: x\ntrial:\n  init: w.safetensors\n  quality: {features: onnx:net.onnx}\n"
+        "  dataset: {type: folder, path: s3://bucket/pics}\n"
+    )
+    trial = load_spec(folder / "spec.yaml").trial
+    assert trial.init == str(folder / "w.safetensors")
+    assert trial.quality is not None and trial.quality.features == f"onnx:{folder}/net.onnx"
+    assert trial.dataset.knobs()["path"] == "s3://bucket/pics"
+
+
+def test_unknown_features_are_told_in_words(folder: Path) -> None:
+    (folder / "spec.yaml").write_text("name: x\ntrial: {quality: {features: resnet}}")
+    with pytest.raises(BadInput, match=r"spec.yaml:2:19 .*: expected random, .* got 'resnet'"):
+        load_spec(folder / "spec.yaml")
+
+
 @pytest.mark.parametrize("name", ["search.py", "trainable", "cluster"])
 def test_modules_named_as_ours_are_refused(folder: Path, name: str) -> None:
     path = folder / "modules" / name
