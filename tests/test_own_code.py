@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ trial:
   batch_size: 8
   steps: 8
   report_every: 4
+  quality: {samples: 16, steps: 2}
 space: {optimizer: [adam, sgd]}
 budget: {trials: 2}
 """
@@ -60,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "modules/minepkg/data.py").write_text(DATA)
     (tmp_path / "images").mkdir()
     random = np.random.default_rng(0)
-    for i in range(40):
+    for i in range(120):
         pixels = random.integers(0, 255, (10 + i % 3, 9, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"images/{i}.png")
     (tmp_path / "spec.yaml").write_text(SPEC)
@@ -81,8 +83,13 @@ def test_a_folder_of_pngs_and_a_module_of_ones_own_make_a_search(folder: Path, h
     assert found["state"] == "complete" and found["trials"]["complete"] >= 1
     best = home / found["id"] / "best"
     assert str(folder / "modules") in (best / "config.yaml").read_text()
+    numbers = json.loads((best / "metrics.json").read_text())
     again = json.loads(diffsweep("train", best / "config.yaml"))
-    assert again["val_loss"] == json.loads((best / "metrics.json").read_text())["val_loss"]
+    for name in ("val_loss", "quality_mmd", "quality_fd", "quality_coverage_real"):
+        assert again[name] == numbers[name], name
+    with sqlite3.connect(home / "mlflow.db") as store:
+        logged = store.execute("SELECT value FROM metrics WHERE key = 'quality_mmd'").fetchall()
+    assert (numbers["quality_mmd"],) in logged
 
 
 def test_own_model_and_own_data_train_without_ray(
