@@ -9,11 +9,13 @@ import pytest
 import torch
 from conftest import make_config
 
+from trainable.build import build_model
 from trainable.config import Diffusion, TrialSettings
 from trainable.datasets import Data, Part, load_data
 from trainable.diffusion import build_process, loss
 from trainable.models import DiT, UNet
-from trainable.train import TrainState, build_model, sample, train_until, try_model
+from trainable.preflight import try_model
+from trainable.train import TrainState, sample, train_until
 
 CPU = torch.device("cpu")
 DIFFUSERS = {

@@ -20,7 +20,8 @@ from trainable.build_optimizer import hidden_matrices, optimizer_bytes
 from trainable.config import TrialSettings
 from trainable.datasets import Data, load_data
 from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.train import TrainState, network, report, train_until, try_optimizer
+from trainable.preflight import try_optimizer
+from trainable.train import TrainState, network, report, train_until
 
 HERE = [name for name, entry in OPTIMIZERS.items() if not issubclass(entry, EightBit)]
 DEFAULT_UNET = {"type": "unet"}

@@ -120,6 +120,7 @@ class TrialSettings(Frozen):
     report_every: int = Field(50, ge=1)  # steps between validations
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False  # torch.compile; what one trial compiled, the next one reuses
     ema: Listed[EmaName] = ("power-0.75", "power-0.67", "0.999")  # tracked together
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     init: str | None = None  # safetensors weights to start from

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
-from trainable.augment import Augment
+from trainable.batches import Batches
+from trainable.build import build_model, pick_device, two_examples
 from trainable.build_optimizer import (
     build_optimizer,
-    check_eight_bit,
     edge_layers,
     evaluated,
     has_modes,
     optimizer_bytes,
 )
 from trainable.clipping import Clipping
-from trainable.config import TrialConfig, TrialSettings
+from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.diffusion import Network, build_process
 from trainable.ema import Emas, is_due
@@ -30,8 +29,6 @@ from trainable.finetune import prepare
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
-from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.shelf import load, told
 from trainable.stability import (
     VARIANCE_EVERY,
     VARIANCE_SHARE,
@@ -39,7 +36,6 @@ from trainable.stability import (
     gradient_variance,
     update_ratio,
 )
-from trainable.tensors import scaled, view
 
 SAMPLE_BATCH = 128  # samples drawn at once
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
@@ -61,6 +57,8 @@ class TrainState:
         self.trained = {n: w for n, w in self.model.named_parameters() if w.requires_grad}
         inputs = [part.to(self.device) for part in two_examples(data)]
         self.optimizer = build_optimizer(config.optimizer, self.model, inputs, config.steps)
+        # compiled alone for training; the rest calls the model with other weights
+        self.forward: Network = torch.compile(self.model) if config.compile else self.model
         self.modes = has_modes(self.optimizer)
         if self.modes:
             self.optimizer.train()  # type: ignore[attr-defined]
@@ -128,7 +126,7 @@ def backward(state: TrainState, batch: Batch) -> Tensor:
     shares = []
     for part in parts:
         with autocast(state):
-            share = state.objective(state.model, part)
+            share = state.objective(state.forward, part)
         if len(parts) > 1:
             share = share * (len(part.x0) / len(batch.x0))
         share.backward()  # type: ignore[no-untyped-call]
@@ -263,52 +261,6 @@ def autocast(state: TrainState) -> torch.autocast:
     )
 
 
-class Batches:
-    """The stream of training batches: for one seed, the same in every trial.
-
-    Which example comes at which place depends on the seed and the place alone, so the batch size
-    does not change the order; noise and noise levels come from one generator.
-    """
-
-    def __init__(self, data: Data, config: TrialConfig, device: torch.device) -> None:
-        self.x = view(data.train.x).to(device)
-        labels = data.train.labels
-        self.labels = None if labels is None else view(labels).to(device)
-        self.shape, self.classes = data.shape, data.classes
-        self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
-        self.generator = torch.Generator(device).manual_seed(config.seed)
-        self.augment = None
-        if config.augment is not None:
-            self.augment = Augment(config.augment, data.shape, config.seed, device)
-        self._orders: dict[int, Tensor] = {}  # epoch -> permutation
-
-    def draw(self, place: int) -> Batch:
-        """The batch that begins at `place`."""
-        index = self._indices(place)
-        x0 = scaled(self.x[index])
-        if self.augment is not None:
-            x0 = self.augment(x0)
-        noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
-        u = torch.rand(len(x0), generator=self.generator, device=self.device)
-        return Batch(x0, None if self.labels is None else self.labels[index], noise, u)
-
-    def _indices(self, place: int) -> Tensor:
-        n, parts, missing = len(self.x), [], self.batch_size
-        while missing:
-            epoch, start = divmod(place, n)
-            part = self._order(epoch)[start : start + missing]
-            parts.append(part)
-            place, missing = place + len(part), missing - len(part)
-        return torch.cat(parts)
-
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            generator = torch.Generator().manual_seed(self.seed + (epoch << 32))
-            order = torch.randperm(len(self.x), generator=generator).to(self.device)
-            self._orders = {epoch: order}
-        return self._orders[epoch]
-
-
 def build_objective(state: TrainState, data: Data) -> tuple[Objective, Validation | OwnValidation]:
     """What the training minimizes, and how it is validated."""
     config, device = state.config, state.device
@@ -318,95 +270,3 @@ def build_objective(state: TrainState, data: Data) -> tuple[Objective, Validatio
         return own, OwnValidation(own, data.validation, places, device)
     validation = Validation(state.process, data.validation, places, config.batch_size, device)
     return ProcessObjective(state.process), validation
-
-
-def try_model(settings: TrialSettings, data: Data) -> None:
-    """Build the model and give it two examples, to see that it takes this data.
-
-    Raises:
-        ValueError: it does not; the message says why.
-    """
-    name, cpu = settings.model.type, torch.device("cpu")
-    scale = build_process(settings.diffusion, cpu).time_scale
-    inputs = two_examples(data)
-    try:
-        model = build_model(settings, data, scale).eval()
-    except ValueError as error:
-        raise ValueError(f"trial.model: {error}") from error
-    except Exception as error:
-        raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
-    prepare(model, settings)
-    if settings.augment is not None:
-        Augment(settings.augment, data.shape, 0, cpu)
-    if settings.loss is not None:
-        try_loss(settings.loss, model, inputs)
-        return
-    try:
-        with torch.no_grad():
-            shape = model(*inputs).shape
-    except Exception as error:
-        raise ValueError(
-            f"trial.model: {name} fails on examples of shape {data.shape}: {told(error)}"
-        ) from error
-    if shape != inputs[0].shape:
-        raise ValueError(
-            f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "
-            f"{data.shape}, need the same"
-        )
-
-
-def try_loss(target: str, model: nn.Module, inputs: list[Tensor]) -> None:
-    """Call a loss of the user's own once."""
-    x0, t, *labels = inputs
-    own = OwnObjective(target, torch.Generator())
-    try:
-        own(model, Batch(x0, labels[0] if labels else None, torch.zeros_like(x0), t))
-    except ValueError:
-        raise
-    except Exception as error:
-        raise ValueError(f"trial.loss: {target} fails: {told(error)}") from error
-
-
-def try_optimizer(name: str, device: str) -> None:
-    """See that an optimizer's code can be imported here, and that its device is there.
-
-    Raises:
-        ValueError: it can't be used; the message says why.
-    """
-    if name not in OPTIMIZERS:
-        load(name)
-    elif issubclass(OPTIMIZERS[name], EightBit):
-        check_eight_bit(name, pick_device(device))
-
-
-def two_examples(data: Data) -> list[Tensor]:
-    """What a model can be called with: x, t and, where the data has them, labels."""
-    labels = data.train.labels
-    inputs = [scaled(view(data.train.x[:2]).clone()), torch.zeros(2)]
-    return inputs if labels is None else [*inputs, view(labels[:2]).clone()]
-
-
-def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Module:
-    """The network for examples of the data's shape.
-
-    Raises:
-        ValueError: the model does not take examples of this shape.
-    """
-    model: nn.Module = config.model.build(data.shape, data.classes, data.features, time_scale)
-    return model
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that `name` means on this machine."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def free_memory() -> None:
-    """Give back what an ended training held, so that the next one can have it all."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
