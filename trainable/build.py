@@ -25,7 +25,7 @@ def build_model(config: TrialSettings, data: Data, time_scale: float) -> nn.Modu
     Raises:
         ValueError: the model does not take examples of this shape.
     """
-    model: nn.Module = config.model.build(data.shape, data.classes, time_scale)
+    model: nn.Module = config.model.build(data.shape, data.classes, data.features, time_scale)
     return model
 
 

@@ -206,13 +206,18 @@ def sample(
 ) -> Tensor:
     """`count` samples with the named weights, [count, *shape], from noise of a fixed seed.
 
-    Of data with labels, those of the given classes [count], or of all in turn.
+    Of data with labels, those of the given classes [count], or of all in turn; of data with
+    conditions, those of the given ones, or of the training examples' in turn.
     """
     generator = torch.Generator().manual_seed(state.config.seed)
     noise = torch.randn(count, *state.batches.shape, generator=generator).to(state.device)
     net = network(state, weights)
-    if state.batches.classes and labels is None:
-        labels = torch.arange(count) % state.batches.classes
+    if state.batches.labels is not None and labels is None:
+        labels = torch.arange(count)
+        if state.batches.classes:
+            labels = labels % state.batches.classes
+        else:
+            labels = state.batches.labels.cpu()[labels % len(state.batches.labels)]
     state.model.eval()
     parts = []
     for start in range(0, count, SAMPLE_BATCH):
