@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import make_config
 from PIL import Image
 
+from cluster.cli import cli
 from search.errors import BadInput
 from search.spec import load_spec
 from search.training import read_config
@@ -117,6 +119,12 @@ def test_paths_are_relative_to_the_file_they_stand_in(folder: Path) -> None:
     assert config.code == spec.code and config.dataset == spec.trial.dataset.model_copy(
         update={"size": 32, "mode": "RGB"}
     )
+
+
+def test_check_shows_where_the_code_is(folder: Path) -> None:
+    shown = CliRunner().invoke(cli, ["check", str(folder / "spec.yaml")])
+    assert shown.exit_code == 0, shown.output
+    assert str(folder / "modules") in shown.output.replace("\n", "")
 
 
 def test_weights_and_feature_files_are_anchored_too_and_addresses_are_not(folder: Path) -> None:
