@@ -220,8 +220,8 @@ def prepare_data(spec: SearchSpec) -> Data:
         BadInput: the data can't be trained on, the model does not take it, or an optimizer can't
             be had on this machine.
     """
+    from trainable.preflight import try_model, try_optimizer
     from trainable.quality import try_features
-    from trainable.train import try_model, try_optimizer
 
     try:
         use_code(spec.code)
