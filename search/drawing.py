@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999933")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # one less, so that a pair comes again late
 LINES = ("-", "--", "-.", ":")
 WIDTH = 10.0  # inches; about 1000 px on the page
 STYLE: Any = {
@@ -46,6 +47,11 @@ def looks(content: Context) -> dict[str, Look]:
     names = list(content["optimizers"])
     parts = (islice(cycle(part), len(names)) for part in (COLOURS, MARKERS, LINES))
     return {name: Look(*look) for name, look in zip(names, zip(*parts, strict=True), strict=True)}
+
+
+def legend_above(figure: Figure, axes: Axes) -> None:
+    """One legend for all panels, where it covers nothing."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=6)
 
 
 def loss_axis(axes: Axes, values: np.ndarray, metric: str, prefix: str = "") -> None:

@@ -192,4 +192,5 @@ def stability(book: Book, name: str) -> dict[str, Any]:
         "share": len(diverged) / len(trials) if trials else None,
         "lowest_diverged_lr": min((t.config["optimizer"]["lr"] for t in diverged), default=None),
         "largest_gradient_jump": max(jumps, default=None),
+        "most_loss_spikes": max((t.last("loss_spikes") or 0 for t in trials), default=None),
     }

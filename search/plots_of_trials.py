@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from search.analysis import objective, ranked
-from search.drawing import COLOURS, WIDTH, Context, looks, loss_axis
+from search.drawing import COLOURS, WIDTH, Context, legend_above, looks, loss_axis
 from search.history import Book, Trial
 
 
@@ -83,7 +83,7 @@ def best_found(book: Book, content: Context) -> tuple[Figure, str] | None:
     left.set_xlabel("trials of this optimizer")
     right.set_xlabel("compute, in full trainings")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.legend()
+    legend_above(figure, left)
     return figure, (
         "The expected best of k of an optimizer's trials drawn at random; bands are 95 % of a "
         "bootstrap. A sampler that learns makes later trials better, which this smooths over."
@@ -119,7 +119,7 @@ def effects(book: Book, content: Context) -> tuple[Figure, str] | None:
     left.set_xlabel("warmup, % of the budget")
     right.set_xlabel("largest gradient norm (clipping)")
     right.set_xticks(range(len(clips)), ["off" if c == float("inf") else f"{c:g}" for c in clips])
-    left.legend()
+    legend_above(figure, left)
     return figure, (
         "Complete trials, each against the best of its own optimizer. Learning rates differ "
         "between the points, so a pattern is a hint, not a proof."
@@ -157,7 +157,7 @@ def rung_ranks(book: Book, content: Context) -> tuple[Figure, str] | None:
     known = [rung for rung in content["rungs"] if rung["correlation"] is not None]
     if not known:
         return None
-    figure = Figure(figsize=(WIDTH * 0.6, 3.2))
+    figure = Figure(figsize=(WIDTH, 2.8))
     axes = figure.subplots()
     share = [100 * rung["samples"] / content["budget"]["samples"] for rung in known]
     axes.plot(share, [rung["correlation"] for rung in known], "o-", color=COLOURS[0])

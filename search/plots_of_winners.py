@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from search.analysis import objective, ranked
-from search.drawing import WIDTH, Context, looks, loss_axis
+from search.drawing import WIDTH, Context, legend_above, looks, loss_axis
 from search.history import Book
 from search.standing import Contender, standing, test_metric
 
@@ -80,10 +80,11 @@ def curves(book: Book, content: Context) -> tuple[Figure, str] | None:
     left.set_xlabel("training examples seen, thousands")
     left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}"))
     right.set_xlabel("training time, s")
-    left.legend()
+    legend_above(figure, left)
     return figure, note
 
 
+LABELLED = 5  # with more contenders, labels would cover each other
 Line = tuple[str, str, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -134,7 +135,8 @@ def noise_levels(book: Book, content: Context) -> tuple[Figure, str] | None:
     for place, (label, (name, _)) in enumerate(confirmed.items()):
         x = np.arange(4) + (place - (len(confirmed) - 1) / 2) * width
         bars = axes.bar(x, excess[place], width * 0.92, label=label, color=looks(content)[name][0])
-        axes.bar_label(bars, [f"{v:.4f}" for v in table[place]], fontsize=8, padding=2)
+        if len(confirmed) <= LABELLED:
+            axes.bar_label(bars, [f"{v:.4f}" for v in table[place]], fontsize=8, padding=2)
     axes.set_xticks(
         range(4), ["quartile 1\n(least noise)", "quartile 2", "quartile 3", "quartile 4\n(most)"]
     )
@@ -142,5 +144,8 @@ def noise_levels(book: Book, content: Context) -> tuple[Figure, str] | None:
     axes.set_ylabel("loss above the lowest, %")
     axes.margins(y=0.12)
     axes.grid(axis="x", visible=False)
-    axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1))
-    return figure, f"Bars are relative to the lowest of the quartile, labels are losses: {source}."
+    legend_above(figure, axes)
+    return (
+        figure,
+        f"Bars are relative to the lowest loss of the quartile (labels: losses): {source}.",
+    )

@@ -121,6 +121,7 @@ def log_dataset(client: MlflowClient, parent: Run, spec: SearchSpec, data: Data 
 def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, trial: Trial) -> str:
     """The best trial as a model that MLflow loads and samples from; its id. Once per trial."""
     import mlflow.pyfunc
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
@@ -133,34 +134,43 @@ def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, tri
         inputs=Schema([ColSpec("long", "count")]),
         params=ParamSchema([ParamSpec("steps", "long", 40), ParamSpec("seed", "long", 0)]),
     )
+    model = client.create_logged_model(
+        parent.info.experiment_id,
+        name="best",
+        source_run_id=parent.info.run_id,
+        tags={"diffsweep.search": folder.id, "diffsweep.trial": str(trial.number)},
+    )
     with (
         tempfile.TemporaryDirectory() as temporary,
-        pointed_at(client.tracking_uri),
         folder.log.open("a") as log,
         redirect_stderr(log),  # MLflow would like type hints and an example of a request
     ):
-        export = Path(temporary) / "export"
+        export, saved = Path(temporary) / "export", Path(temporary) / "model"
         write_export(folder, book, trial, export)
-        info = Model.log(
-            artifact_path=None,
-            flavor=mlflow.pyfunc,
-            run_id=parent.info.run_id,
-            name="best",
+        mlflow.pyfunc.save_model(
+            str(saved),
+            mlflow_model=Model(
+                artifact_path=model.artifact_location,
+                run_id=parent.info.run_id,
+                model_id=model.model_id,
+            ),
             python_model=str(here / "mlflow_model.py"),
             artifacts={path.name: str(path) for path in export.iterdir()},
             code_paths=[str(here.parent / "trainable")],
             pip_requirements=[f"{package}=={version(package)}" for package in packages],
             signature=signature,
         )
-    for key, value in ((MODEL_TAG, info.model_id), (TRIAL_TAG, str(trial.number))):
+        client.log_model_artifacts(model.model_id, str(saved))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    client.log_outputs(parent.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    for key, value in ((MODEL_TAG, model.model_id), (TRIAL_TAG, str(trial.number))):
         client.set_tag(parent.info.run_id, key, value)
-    model_id: str = info.model_id
-    return model_id
+    return str(model.model_id)
 
 
 @contextmanager
 def pointed_at(uri: str) -> Iterator[None]:
-    """Let MLflow's functions that take no client use this store, and undo it afterwards."""
+    """Let what takes no client in MLflow use this store, and undo it afterwards."""
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")

@@ -15,7 +15,6 @@ from search.describe import name as trial_name
 from search.history import Book, Trial
 from search.home import Folder
 from search.insight import (
-    LOW_CORRELATION,
     expected_best,
     importance,
     learning_rates,
@@ -24,7 +23,7 @@ from search.insight import (
 )
 from search.standing import Contender, Standing, confirmed, seconds, standing, test_metric
 from search.verdict import CONFIDENCE, MARGIN
-from search.wording import answer, next_steps, sentence_at_equal_time
+from search.wording import answer, next_steps, sentence_at_equal_time, warnings_of
 
 PACKAGES = ("diffsweep", "torch", "ray", "optuna", "mlflow")
 WINNER_METRICS = ("quality_mmd", "quality_fd", "quality_coverage")
@@ -76,16 +75,40 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
             "verdicts": [verdict.json() for verdict in stood.at_equal_time],
         },
         "quality": {m: [v.json() for v in verdicts] for m, verdicts in stood.quality.items()},
+        "quality_references": _references(book),
+        "before": _before(book),
         "unstable": [contender.name for contender in stood.unstable],
         "rungs": rungs(book),
         "spec": spec,
         "versions": {package: version(package) for package in PACKAGES},
     }
-    content["warnings"] = _warnings(content)
+    content["warnings"] = warnings_of(content)
     content["answer"] = answer(content)
     content["answer_at_equal_time"] = sentence_at_equal_time(content)
     content["next"] = next_steps(content)
     return content
+
+
+def _references(book: Book) -> dict[str, float]:
+    """The quality of other real examples and of noise, which every measured trial reports."""
+    for trial in book.trials.values():
+        last = trial.reports[-1] if trial.reports else {}
+        found = {k: v for k, v in last.items() if k.endswith(("_real", "_noise"))}
+        if found:
+            return found
+    return {}
+
+
+def _before(book: Book) -> dict[str, Any] | None:
+    """The first baseline, which runs in full, against the best that was found."""
+    metric, trials = objective(book)[0], ranked(book)
+    first = next((trial for trial in trials if trial.baseline and trial.number == 0), None)
+    if first is None or len(trials) < 2:
+        return None
+    value, best = first.last(metric), trials[0].last(metric)
+    assert value and best is not None
+    name = trial_name(first)
+    return {"name": name, "value": value, "best": best, "gain": abs(value - best) / abs(value)}
 
 
 def _budget(book: Book) -> dict[str, Any]:
@@ -207,36 +230,6 @@ def _confirm_trial(trial: Trial, stood: Standing) -> dict[str, Any]:
         "seconds": seconds(trial),
         **kept,
     }
-
-
-def _warnings(content: dict[str, Any]) -> list[str]:
-    found = []
-    for name, row in content["optimizers"].items():
-        rate = row["learning_rate"]
-        if rate["edge"]:
-            bound = rate["range"][0 if rate["edge"] == "low" else 1]
-            found.append(
-                f"{name}'s best learning rate, {rate['best']:.2g}, lies at the {rate['edge']} end "
-                f"of its range ({bound:g}): the true best may lie beyond it. Widen the range."
-            )
-        if not row["complete"]:
-            found.append(f"{name} has no complete trial, so nothing can be said about it.")
-    for rung in content["rungs"]:
-        low = rung["correlation"] is not None and rung["correlation"] < LOW_CORRELATION
-        lucky = rung["best_rank"] > rung["kept"]
-        if low or lucky:
-            found.append(
-                f"Early stopping may have misled: at {rung['samples']:,} samples, ranks agree "
-                f"with the final ones with a correlation of {rung['correlation'] or 0:.2f}"
-                + (
-                    ", and the winner was not among the share that is kept there."
-                    if lucky
-                    else "."
-                )
-            )
-    for name in content["unstable"]:
-        found.append(f"{name} did not complete all its confirm trials, so it is not judged.")
-    return found
 
 
 def _grids(folder: Folder, book: Book, content: dict[str, Any]) -> dict[str, Path]:

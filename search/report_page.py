@@ -10,7 +10,13 @@ from typing import Any
 
 from search.describe import number, yaml_text
 from search.plots import Drawing
-from search.report_tables import by_optimizer_table, settings_table, stability_table, verdict_table
+from search.report_tables import (
+    by_optimizer_table,
+    quality_table,
+    settings_table,
+    stability_table,
+    verdict_table,
+)
 
 CSS = """
 :root { color: #1a1a1a; background: #fff; font: 16px/1.5 system-ui, sans-serif; }
@@ -28,6 +34,7 @@ th, td { padding: .3em .7em; border-bottom: 1px solid #ddd; text-align: right;
   vertical-align: top; font-variant-numeric: tabular-nums; }
 th { border-bottom: 2px solid #999; } th:first-child, td:first-child, td.text, th.text {
   text-align: left; }
+td:not(.text):not(:first-child) { white-space: nowrap; }
 tr.best td { background: #f2f7fb; font-weight: 600; }
 .wide { overflow-x: auto; }
 figure { margin: 0; break-inside: avoid; } figure img { width: 100%; height: auto; }
@@ -62,12 +69,14 @@ def _sections(
     yield from _top(content)
     if "verdicts" in figures:
         timed = content["answer_at_equal_time"]
-        body = verdict_table(content) + _figure(figures["verdicts"])
+        body = _figure(figures["verdicts"]) + verdict_table(content)
         body += f"<p>{escape(timed)}</p>{TIME_NOTE}" if timed else ""
         yield section("verdicts", "The verdicts", body)
     yield section("optimizers", "By optimizer", by_optimizer_table(content))
     if "curves" in figures:
         yield section("curves", figures["curves"].title, _figure(figures["curves"]))
+    if quality := quality_table(content):
+        yield section("quality", "Quality of samples", quality)
     if grids:
         yield section("samples", "Samples of the winners", _grids(grids, content))
     for name in ORDER:
@@ -110,6 +119,7 @@ def _top(content: dict[str, Any]) -> Iterator[str]:
         f"allocation, seed {seeds['search']}: compute of {search['full_trainings']:.1f} full "
         f"trainings ({search['training_seconds']:.0f} s of training)",
         "confirm": _confirm_line(content, confirm),
+        **({"before tuning": _before_line(content)} if content["before"] else {}),
         "how sure": f"{content['confidence']:.0%} that all intervals hold at once; a claim needs "
         f"an interval beyond {content['margin']:.0%} of the loss. They cover the luck of seeds, "
         "not of the data, the model or the ranges that were searched.",
@@ -135,6 +145,15 @@ def _confirm_line(content: dict[str, Any], confirm: dict[str, Any]) -> str:
         f"fresh seeds {', '.join(map(str, judged))} that all winners completed, on the test part "
         f"of the data: {confirm['full_trainings']:.1f} full trainings "
         f"({confirm['training_seconds']:.0f} s of training)"
+    )
+
+
+def _before_line(content: dict[str, Any]) -> str:
+    before = content["before"]
+    return (
+        f"{before['name']}, the published default, ends at {before['value']:.4f}; the best found "
+        f"at {before['best']:.4f}: tuning was worth {before['gain']:.0%} of the loss (one seed, "
+        "on the validation part)"
     )
 
 

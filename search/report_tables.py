@@ -28,30 +28,44 @@ def make_table(
 
 
 def verdict_table(content: dict[str, Any]) -> str:
-    """Every pair, at equal samples and at equal time, and by quality where it was measured."""
+    """The best against the others, at equal samples and at equal time; then every other pair."""
     metric = content["objective"]["confirmed_on"].replace("_", " ")
-    parts = [("equal samples", metric, content["verdicts"])]
-    parts.append(("equal training time", metric, content["equal_time"]["verdicts"]))
-    parts += [("equal samples", name, pairs) for name, pairs in content["quality"].items()]
-    rows = []
-    for clock, name, pairs in parts:
-        for pair in pairs:
-            scale = 100 / scale_of(content, pair)
-            low, high = (end * scale for end in pair["interval"])
-            rows.append(
-                [
-                    f"{pair['a']} is {pair['verdict']} than {pair['b']}"
-                    if pair["verdict"] in ("better", "worse")
-                    else f"{pair['a']} and {pair['b']}: {pair['verdict']}",
-                    name,
-                    clock,
-                    f"{pair['difference']:+.4f}",
-                    f"{pair['difference'] * scale:+.1f} %",
-                    f"{low:+.1f} to {high:+.1f} %",
-                ]
-            )
+    parts = [(metric, "equal samples", content["verdicts"])]
+    parts.append((metric, "equal training time", content["equal_time"]["verdicts"]))
+    first = [
+        _verdict_row(content, v, *of) for *of, vs in parts for v in vs if v["a"] == vs[0]["a"]
+    ]
+    parts += [(name, "equal samples", pairs) for name, pairs in content["quality"].items()]
+    rest = [
+        _verdict_row(content, v, *of)
+        for *of, vs in parts
+        for v in vs
+        if v["a"] != vs[0]["a"] or of[0] != metric
+    ]
     columns = ("verdict", "in", "at", "difference", "of the best loss", "interval")
-    return make_table(columns, rows, text=2)
+    shown = make_table(columns, first, text=2)
+    if rest:
+        everything = make_table(columns, rest, text=2)
+        shown += f"<details><summary>{len(rest)} more comparisons</summary>{everything}</details>"
+    return shown
+
+
+def _verdict_row(
+    content: dict[str, Any], pair: dict[str, Any], metric: str, clock: str
+) -> list[str]:
+    scale = 100 / scale_of(content, pair)
+    low, high = (end * scale for end in pair["interval"])
+    claim = pair["verdict"] in ("better", "worse")
+    return [
+        f"{pair['a']} is {pair['verdict']} than {pair['b']}"
+        if claim
+        else f"{pair['a']} and {pair['b']}: {pair['verdict']}",
+        metric,
+        clock,
+        f"{pair['difference']:+.4f}",
+        f"{pair['difference'] * scale:+.1f} %",
+        f"{low:+.1f} to {high:+.1f} %",
+    ]
 
 
 def by_optimizer_table(content: dict[str, Any]) -> str:
@@ -73,22 +87,16 @@ def by_optimizer_table(content: dict[str, Any]) -> str:
         "state bytes / parameter",
         "peak memory, MB",
     ]
-    quality = [
-        key
-        for key in ("quality_mmd", "quality_fd", "quality_coverage")
-        if any(key in (row["best"] or {}) for row in content["optimizers"].values())
-    ]
     rest = [name for name in content["optimizers"] if name not in order]
     rows = [
         [
             name,
             *([_interval(content["optimizers"][name]["confirmed"])] * confirmed),
             *_row(content["optimizers"][name], metric),
-            *(number((content["optimizers"][name]["best"] or {}).get(key)) for key in quality),
         ]
         for name in (*order, *rest)
     ]
-    return make_table([*columns, *quality], rows, best=0 if content["verdicts"] else None) + (
+    return make_table(columns, rows, best=0 if content["verdicts"] else None) + (
         '<p class="note">± is half of Student\'s 95 % interval of the mean over seeds; it says '
         "nothing about differences, which the verdicts do. The best of a search is the luckiest "
         "of many tries, so a fresh seed does slightly worse. Peak memory is of the whole process "
@@ -125,6 +133,29 @@ def _row(row: dict[str, Any], metric: str) -> list[str]:
     ]
 
 
+QUALITY = {"quality_mmd": "MMD²", "quality_fd": "Fréchet distance", "quality_coverage": "coverage"}
+
+
+def quality_table(content: dict[str, Any]) -> str:
+    """Sample quality of the winners between its two ends: other real examples, and noise."""
+    rows = []
+    for name, row in content["optimizers"].items():
+        measured = {**(row["best"] or {}), **(row["confirmed"] or {}).get("means", {})}
+        if any(key in measured for key in QUALITY):
+            rows.append([name, *(number(measured.get(key), ".3g") for key in QUALITY)])
+    if not rows:
+        return ""
+    for of, label in (("_real", "other real examples"), ("_noise", "pure noise")):
+        found = [content["quality_references"].get(key + of) for key in QUALITY]
+        rows.append([label, *(number(value, ".3g") for value in found)])
+    note = (
+        "Of the samples that a winner draws, against held-out examples: distances of features "
+        "(0 is best), and the share of real examples that have a sample near them (1 is best). "
+        "Means over the fresh seeds where it was confirmed. Loss and quality can disagree."
+    )
+    return make_table(["", *QUALITY.values()], rows) + f'<p class="note">{note}</p>'
+
+
 def stability_table(content: dict[str, Any]) -> str:
     """Divergence, and how far the largest gradient stood out."""
     rows = []
@@ -137,6 +168,7 @@ def stability_table(content: dict[str, Any]) -> str:
                 "-" if found["share"] is None else f"{found['share']:.0%}",
                 number(found["lowest_diverged_lr"], ".2g"),
                 number(found["largest_gradient_jump"], ".1f"),
+                number(found["most_loss_spikes"], ".0f"),
                 "-" if stopped is None else f"{stopped:.0%}",
             ]
         )
@@ -145,6 +177,7 @@ def stability_table(content: dict[str, Any]) -> str:
         "trials that diverged",
         "lowest learning rate that did",
         "largest gradient norm / median",
+        "most loss spikes in a trial",
         "trials stopped early",
     )
     return make_table(columns, rows)

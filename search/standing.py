@@ -137,7 +137,8 @@ def confirmed(standing: Standing, contender: Contender, metric: str) -> dict[str
     means = {
         name: float(np.mean([report[name] for report in last]))
         for name in last[0]
-        if name.startswith(("test_", "val_", "quality_")) and all(name in r for r in last)
+        if name.startswith(("test_", "val_", "quality_"))
+        and all(isinstance(report.get(name), int | float) for report in last)
     }
     return {
         "contender": contender.name,

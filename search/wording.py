@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from search.insight import LOW_CORRELATION
 from search.verdict import NOT_SHOWN
+
+MANY = 3  # more than so many are named together, without an interval for each
 
 
 def answer(content: dict[str, Any]) -> str:
@@ -44,6 +47,8 @@ def _verdict(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
     if not beaten:
         return f"no difference between {everyone} is shown at this budget."
     shares = listed([f"{v['b']} ({interval(content, v)})" for v in beaten])
+    if len(beaten) > MANY:
+        shares = f"{listed([v['b'] for v in beaten])} ({span(content, beaten)})"
     rest = f"; between {everyone} no difference is shown at this budget" if tied else ""
     return f"{best} is better than {shares}{rest}."
 
@@ -58,6 +63,14 @@ def interval(content: dict[str, Any], verdict: dict[str, Any]) -> str:
     return f"{metric} {middle:.1f} % {side}, interval {low:.1f} to {high:.1f} %"
 
 
+def span(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
+    """The least and the greatest of several differences, in percent of the best mean loss."""
+    shares = [abs(v["difference"]) * 100 / scale_of(content, v) for v in verdicts]
+    metric = content["objective"]["confirmed_on"].replace("_", " ")
+    side = "higher" if content["objective"]["mode"] == "min" else "lower"
+    return f"{metric} {min(shares):.1f} to {max(shares):.1f} % {side}"
+
+
 def scale_of(content: dict[str, Any], verdict: dict[str, Any]) -> float:
     """The best contender's mean, of which margins and differences are shares."""
     return float(verdict["margin"] / content["margin"]) if content["margin"] else 1.0
@@ -70,6 +83,37 @@ def _scope(content: dict[str, Any]) -> str:
         f"{data['model']['type']} on {data['dataset']['type']}, over "
         f"{len(content['seeds']['judged'])} fresh seeds"
     )
+
+
+def warnings_of(content: dict[str, Any]) -> list[str]:
+    """What a reader should know before believing the answer."""
+    found = []
+    for name, row in content["optimizers"].items():
+        rate = row["learning_rate"]
+        if rate["edge"]:
+            bound = rate["range"][0 if rate["edge"] == "low" else 1]
+            found.append(
+                f"{name}'s best learning rate, {rate['best']:.2g}, lies at the {rate['edge']} end "
+                f"of its range ({bound:g}): the true best may lie beyond it. Widen the range."
+            )
+        if not row["complete"]:
+            found.append(f"{name} has no complete trial, so nothing can be said about it.")
+    for rung in content["rungs"]:
+        low = rung["correlation"] is not None and rung["correlation"] < LOW_CORRELATION
+        lucky = rung["best_rank"] > rung["kept"]
+        if low or lucky:
+            found.append(
+                f"Early stopping may have misled: at {rung['samples']:,} samples, ranks agree "
+                f"with the final ones with a correlation of {rung['correlation'] or 0:.2f}"
+                + (
+                    ", and the winner was not among the share that is kept there."
+                    if lucky
+                    else "."
+                )
+            )
+    for name in content["unstable"]:
+        found.append(f"{name} did not complete all its confirm trials, so it is not judged.")
+    return found
 
 
 def next_steps(content: dict[str, Any]) -> list[dict[str, str]]:

@@ -205,7 +205,7 @@ def test_hf_args_map_what_the_script_knows_and_list_the_rest() -> None:
 @pytest.mark.ray  # no Ray, but seconds of MLflow
 @pytest.mark.filterwarnings("ignore")  # of what MLflow imports
 def test_the_parent_run_gets_report_dataset_and_a_model_that_samples(
-    search: Search, data: Data
+    search: Search, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow
     import pandas as pd
@@ -213,6 +213,8 @@ def test_the_parent_run_gets_report_dataset_and_a_model_that_samples(
     from search.publish import publish
 
     folder, home, writer = search
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with Recorder(writer.spec, folder, home):
         pass
     content = write_report(folder, writer.book)
@@ -243,6 +245,8 @@ def test_the_parent_run_gets_report_dataset_and_a_model_that_samples(
     finally:
         mlflow.set_tracking_uri("")
     assert x.shape == (3, 1, 8, 8) and (x == again).all()
+    assert list(Path().iterdir()) == []  # MLflow left nothing where the user stood
+    assert any((home.artifacts / "tiny").rglob("MLmodel"))
 
 
 def test_a_tracking_server_that_is_away_costs_the_report_nothing(

@@ -14,6 +14,7 @@ from books import CONFIRMED, LRS, Writer, curve, whole, with_test
 from search.home import Folder
 from search.insight import best_of, edge, importance, rungs
 from search.report import reached, report_of, write_report
+from search.report_tables import quality_table
 from search.space import Range
 from search.standing import standing
 from search.verdict import NOT_SHOWN
@@ -131,6 +132,18 @@ def test_quality_is_judged_where_it_was_measured() -> None:
     first = content["quality"]["quality_mmd"][0]
     assert (first["a"], first["b"], first["verdict"]) == ("sgd", "adam", "better")
     assert report_of(whole())["quality"] == {}
+    table = quality_table(content | {"quality_references": {"quality_mmd_real": 0.0123}})
+    assert "other real examples</td><td >0.0123" in table and ">0.3<" in table
+
+
+def test_what_tuning_was_worth_is_told_by_the_published_default() -> None:
+    writer = Writer()
+    writer.trial("adam", 1e-4, curve(0.4))
+    writer.book.trials[0].baseline = True
+    writer.search({"adam": 0.20, "sgd": 0.21, "rmsprop": 0.25})
+    before = report_of(writer.finish())["before"]
+    assert (before["name"], before["value"], before["best"]) == ("adam-0", 0.4, 0.20)
+    assert before["gain"] == pytest.approx(0.5)
 
 
 def test_the_expected_best_of_k_is_the_mean_over_all_draws_of_k() -> None:

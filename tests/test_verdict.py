@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from conftest import make_config
 from scipy import stats
 
 from search.verdict import (
@@ -17,6 +18,8 @@ from search.verdict import (
     residual_variance,
     smallest_difference,
 )
+from trainable.datasets import load_data
+from trainable.train import TrainState, report, train_until
 
 LOSS, NOISE = 0.18, 0.0006  # measured on digits: 0.3 % from seed to seed
 LOUD = 0.0027  # SGD's, 4.5 times as much
@@ -160,3 +163,29 @@ def test_a_mean_over_seeds_has_students_interval() -> None:
     low, high = mean_interval([1.0, 2.0, 3.0])
     assert (low, high) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
     assert critical(2, 4) == pytest.approx(2.776, abs=1e-3)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.01])
+def test_real_trainings_of_one_config_are_declared_different_in_at_most_5_percent(
+    margin: float, same_config: list[float]
+) -> None:
+    """A/A: contenders that are all the same, with the noise that real trainings have."""
+    rng = np.random.default_rng(3)
+    false = 0
+    for _ in range(DRAWS):
+        drawn = rng.permutation(same_config)[:20].reshape(4, 5)
+        verdicts = compare({str(i): list(row) for i, row in enumerate(drawn)}, margin)
+        false += any(verdict.verdict != NOT_SHOWN for verdict in verdicts)
+    assert false / DRAWS <= ALLOWED
+
+
+@pytest.fixture(scope="module")
+def same_config() -> list[float]:
+    """Final losses of one config trained with 40 seeds."""
+    data = load_data(make_config().dataset)
+    finals = []
+    for seed in range(40):
+        state = TrainState(make_config(seed=seed, steps=24), data)
+        train_until(state, state.config.samples)
+        finals.append(report(state)["val_loss"])
+    return finals
