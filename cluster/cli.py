@@ -103,7 +103,7 @@ def resume(
 
     time = None if wall_clock is None else duration(wall_clock, "--wall-clock")
     given = {"trials": trials, "wall_clock": time, "gpu_hours": gpu_hours}
-    more = {key: float(value) for key, value in given.items() if value is not None}
+    more = {key: value for key, value in given.items() if value is not None}
     console = progress_console(output)
     folder, book = resume_search(Home(), search, console, more, retry_failed)
     conclude(folder, book, output)
@@ -345,7 +345,7 @@ def conclude(folder: Folder, book: Book, output: str) -> None:
     from search.status import show_result, status_of
 
     show(output, status_of(folder), lambda console, _: show_result(folder, book, console))
-    if book.state == "interrupted":
+    if book.state in ("interrupted", "cancelled"):
         sys.exit(INTERRUPTED)
     if book.state == "failed":
         sys.exit(1)

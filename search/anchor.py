@@ -5,27 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-DATASETS = (("trial", "dataset"), ("dataset",))  # where a spec, or a config, has its dataset
+FILE_KINDS = ("onnx:", "torchscript:")  # of quality.features, before a path
 
 
 def anchor(data: dict[str, Any], folder: Path) -> None:
-    """Make paths of own code, data and weights absolute, in what a file in `folder` held.
+    """Make the paths of code, data and weights absolute, in what was read from `folder`.
 
     What is no path, or no text where a path should be, is left for the checks that follow.
     """
     base = folder.absolute()
     if isinstance(data.get("code"), list):
         data["code"] = [absolute(base, entry) for entry in data["code"]]
-    for keys in DATASETS:
-        where: Any = data
-        for key in keys:
-            where = where.get(key) if isinstance(where, dict) else None
-        if isinstance(where, dict) and "path" in where and ":" not in str(where.get("type")):
-            where["path"] = absolute(base, where["path"])
-
-    for where in (data, data.get("trial")):
-        if isinstance(where, dict) and "init" in where:
-            where["init"] = absolute(base, where["init"])
+    for settings in (data.get("trial"), data):  # a spec has a section for them, a config has not
+        if not isinstance(settings, dict):
+            continue
+        if "init" in settings:
+            settings["init"] = absolute(base, settings["init"])
+        dataset, quality = settings.get("dataset"), settings.get("quality")
+        if isinstance(dataset, dict) and "path" in dataset and ":" not in str(dataset.get("type")):
+            dataset["path"] = absolute(base, dataset["path"])
+        if isinstance(quality, dict) and str(quality.get("features")).startswith(FILE_KINDS):
+            kind, _, path = quality["features"].partition(":")
+            quality["features"] = f"{kind}:{absolute(base, path)}"
 
 
 def absolute(base: Path, given: Any) -> Any:

@@ -70,6 +70,7 @@ def settings_of(trial: Trial) -> dict[str, str]:
     config: dict[str, Any] = trial.config
     knobs = {key: value for key, value in config["optimizer"].items() if key != "type"}
     shared = {key: config[key] for key in ("warmup", "lr_schedule", "clip_norm")}
+    shared |= {k: config[k] for k in ("clip_value", "clip_agc") if config.get(k) is not None}
     return {
         key: f"{value:.3g}" if isinstance(value, float) else str(value)
         for key, value in (knobs | shared).items()

@@ -7,30 +7,17 @@ from the book: built on a history that already has events, it stands where their
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from search.analysis import best_paused
+from search.arms import Arms
+from search.budget import asked, reached
 from search.confirm import ask_event, is_settled, owed
 from search.errors import SearchFailed
-from search.history import ENDED, Book, History, Trial
-from search.sampler import Sampler
-from search.scheduler import Scheduler, build_scheduler
+from search.history import ENDED, History, Trial
 from search.space import baselines, settings
 from search.spec import SearchSpec
-
-DESIGNED = ("grid", "qmc")  # samplers that spread over the space by themselves
-QUOTA = 4  # trials that adaptive allocation gives each optimizer before the sampler decides
-
-
-@dataclass
-class Arm:
-    """Optimizers that compete for the same trials: all of them, or with `equal` one alone."""
-
-    names: list[str]
-    sampler: Sampler
-    scheduler: Scheduler
 
 
 @dataclass
@@ -46,9 +33,7 @@ class Engine:
     def __post_init__(self) -> None:
         spec, self.book = self.spec, self.history.book
         self.metric = spec.objective.metric
-        equal = spec.allocation == "equal"
-        groups = [[name] for name in spec.optimizers] if equal else [spec.optimizers]
-        self.arms = [self._arm(names) for names in groups]
+        self.arms = Arms(spec, self.book)
         self.baselines = baselines(spec.space, spec.trial, spec.baselines)[: spec.budget.trials]
         self.cut = [
             trial.number
@@ -160,7 +145,7 @@ class Engine:
     def rung_levels(self, trial: Trial) -> list[int]:
         """Samples at which this trial has to report."""
         searching = trial.stage == "search"
-        return list(self._arm_of(trial).scheduler.levels(trial.number)) if searching else []
+        return list(self.arms.of(trial).scheduler.levels(trial.number)) if searching else []
 
     def _judge(self, trial: Trial, metrics: dict[str, Any]) -> bool:
         number = trial.number
@@ -169,9 +154,9 @@ class Engine:
             return self.end(number, "diverged", f"not finite at step {where}")
         if trial.samples >= trial.config["steps"] * trial.config["batch_size"]:
             return self.end(number, "complete", None)
-        arm, verdict = self._arm_of(trial), "go"
+        arm, verdict = self.arms.of(trial), "go"
         if not trial.full and trial.samples != trial.promoted:
-            verdict = arm.scheduler.judge(trial, self._peers(arm))
+            verdict = arm.scheduler.judge(trial, arm.peers(self.book))
         if verdict == "promote":
             self.history.write("promote", trial=number, full=False)
         if verdict == "pause":
@@ -180,10 +165,10 @@ class Engine:
             return False
         if verdict == "stop":
             return self.end(number, "pruned", f"worse than the others at {trial.samples} samples")
-        reached = self._budget_reached() if trial.stage == "search" else None
-        if reached in ("wall_clock", "gpu_hours"):
-            self.stopping = reached
-            return self.end(number, "paused", f"the budget of {reached} was spent", again=True)
+        spent = self._spent() if trial.stage == "search" else None
+        if spent in ("wall_clock", "gpu_hours"):
+            self.stopping = spent
+            return self.end(number, "paused", f"the budget of {spent} was spent", again=True)
         return True
 
     def _cut_off(self) -> Trial | None:
@@ -198,37 +183,24 @@ class Engine:
         """A paused trial that has earned to go on since."""
         if self.stopping not in (None, "trials"):
             return None
-        for arm in self.arms:
-            if (trial := arm.scheduler.promotable(self._peers(arm))) is not None:
+        for arm in self.arms.all:
+            if (trial := arm.scheduler.promotable(arm.peers(self.book))) is not None:
                 self.history.write("promote", trial=trial.number, full=False)
                 return trial
         return None
 
     def _proposed(self) -> Trial | None:
         """A new trial, while the budget lasts: baselines first, then what the samplers propose."""
-        self.stopping = self.stopping or self._budget_reached()
+        self.stopping = self.stopping or self._spent()
         if self.stopping:
             return None
-        number = len(self.book.trials)
-        if self._asked() < len(self.baselines):
-            # the first is the "before" of every comparison
-            return self._write(
-                number, self.baselines[self._asked()], baseline=True, full=self._asked() == 0
-            )
-        for arm, optimizer, turn in self._turns():
-            if (chosen := self._draw(number, arm, optimizer, turn)) is not None:
-                return self._write(number, chosen)
-        self.stopping = "trials"  # a grid has no more
-        return None
-
-    def _draw(
-        self, number: int, arm: Arm, optimizer: str | None, turn: int | None
-    ) -> dict[str, Any] | None:
-        """Have an arm's sampler propose; None when its grid is exhausted."""
-        known = [*self.book.imported, *self._peers(arm)]
-        if turn is None or optimizer is None or arm.sampler.kind in DESIGNED:
-            return arm.sampler.ask(number, known, optimizer)
-        return arm.sampler.spread(number, known, optimizer, turn, self._quota())
+        number, place = len(self.book.trials), asked(self.book)
+        if place < len(self.baselines):  # the first is the "before" of every comparison
+            return self._write(number, self.baselines[place], baseline=True, full=place == 0)
+        if (chosen := self.arms.propose(number)) is None:
+            self.stopping = "trials"  # a grid has no more
+            return None
+        return self._write(number, chosen)
 
     def _finisher(self) -> Trial | None:
         """The best paused trial of an optimizer that has none that went or goes to the end."""
@@ -253,76 +225,19 @@ class Engine:
             return self.book.trials[event["trial"]]
         return None
 
-    def _turns(self) -> Iterator[tuple[Arm, str | None, int | None]]:
-        """Whose turn it is, the optimizer with the fewest trials first: the arm, the optimizer if
-        the sampler is not to choose it, and which of its first trials this is, if one of those.
-        """
-        drawn = [t.optimizer for t in self.book.stage("search") if not t.baseline]
-        all_of = [t.optimizer for t in self.book.stage("search")]
-        for name in sorted(self.spec.optimizers, key=all_of.count):
-            first = all_of.count(name) < self._quota()
-            given = first or self.spec.allocation == "equal"
-            arm = next(arm for arm in self.arms if name in arm.names)
-            yield arm, name if given else None, drawn.count(name) if first else None
-
-    def _quota(self) -> int:
-        """Trials that each optimizer gets before a sampler learns from results."""
-        return max(1, min(QUOTA, self.spec.budget.trials // len(self.spec.optimizers)))
-
-    def _budget_reached(self) -> str | None:
-        budget, asked = self.spec.budget, self._asked()
-        limit = budget.trials
-        if self.spec.allocation == "equal":  # whole rounds: each optimizer gets as many
-            limit -= limit % len(self.spec.optimizers)
-        if asked >= max(limit, 1):
-            return "trials"
-        if budget.wall_clock is not None and self._elapsed() >= budget.wall_clock:
-            return "wall_clock"
-        if (
-            budget.gpu_hours is not None
-            and hours_used(self.spec, self.book, self.history.clock()) >= budget.gpu_hours
-        ):
-            return "gpu_hours"
-        return None
-
-    def _asked(self) -> int:
-        """Trials that count for the budget: all of the search but those the user added."""
-        return sum(not trial.added for trial in self.book.stage("search"))
-
-    def _elapsed(self) -> float:
-        """Seconds that drivers of this search have run."""
-        last = self.book.last_event or 0
-        return self.book.seconds + max(0.0, self.history.clock() - last / 1000)
+    def _spent(self) -> str | None:
+        """The budget that is spent, if one is."""
+        return reached(self.spec, self.book, self.history.clock())
 
     def _prune_hopeless(self) -> None:
         """End the paused trials that can't come back, so that their checkpoints can go."""
-        to_come = max(0, self.spec.budget.trials - self._asked())
-        for arm in self.arms:
-            for trial in arm.scheduler.hopeless(self._peers(arm), to_come):
+        to_come = max(0, self.spec.budget.trials - asked(self.book))
+        for arm in self.arms.all:
+            for trial in arm.scheduler.hopeless(arm.peers(self.book), to_come):
                 same = [t for t in self.paused() if t.optimizer == trial.optimizer]
                 top = best_paused(same, self.metric, self.spec.objective.mode)
                 if not trial.again and trial is not top:  # the best of an optimizer may finish
                     self.end(trial.number, "pruned", "others were better at its rung")
-
-    def _arm(self, names: list[str]) -> Arm:
-        spec, alone = self.spec, self.spec.allocation == "equal"
-        study = f"{self.book.id}/{names[0]}" if alone else self.book.id
-        sampler = Sampler(
-            spec.space,
-            names,
-            spec.sampler.type,
-            spec.sampler.seed,
-            spec.objective.metric,
-            spec.objective.mode,
-            study,
-        )
-        return Arm(names, sampler, build_scheduler(spec))
-
-    def _arm_of(self, trial: Trial) -> Arm:
-        return next(arm for arm in self.arms if trial.optimizer in arm.names)
-
-    def _peers(self, arm: Arm) -> list[Trial]:
-        return [trial for trial in self.book.stage("search") if trial.optimizer in arm.names]
 
     def _write(
         self, number: int, chosen: dict[str, Any], *, baseline: bool = False, **marks: bool
@@ -340,17 +255,6 @@ class Engine:
             **marks,
         )
         return self.book.trials[number]
-
-
-def hours_used(spec: SearchSpec, book: Book, now: float | None = None) -> float:
-    """GPU-hours of all trials, up to `now` for running ones; CPU-hours where they use no GPU."""
-    trials = book.stage("search")
-    seconds = sum(trial.seconds for trial in trials)
-    if now is not None:
-        began = (trial.began for trial in trials)
-        seconds += sum(max(0.0, now - ms / 1000) for ms in began if ms is not None)
-    need = spec.resources
-    return seconds / 3600 * (need.gpu or need.cpu) * need.workers
 
 
 def threads(spec: SearchSpec) -> int:

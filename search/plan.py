@@ -57,7 +57,7 @@ def plan_confirm(spec: SearchSpec) -> dict[str, Any] | None:
 
 def show_plan(spec: SearchSpec, console: Console) -> None:
     planned = plan(spec)
-    console.print(yaml_text(planned["spec"]), highlight=False)
+    console.print(yaml_text(planned["spec"]), highlight=False, markup=False)
     console.print(space_tree(spec))
     table = Table(title="rungs", title_justify="left")
     for column in ("step", "samples", "trials expected"):

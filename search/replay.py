@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +20,7 @@ from search.engine import Engine
 from search.history import History, Trial
 from search.home import Home
 from search.reading import Document
-from search.spec import SearchSpec, validate
+from search.spec import SearchSpec
 
 NEAR = 1.01  # within 1 % of the best known counts as found
 RESAMPLES = 2000  # of the bootstrap
@@ -146,9 +147,14 @@ def replay_recorded(
     """
     path = Path(recorded)
     curves = read_csv(path) if path.suffix == ".csv" else read_history(home.find(recorded).history)
-    spec = curves.spec()
-    document = Document("replay", spec.model_dump(mode="json"), {})
-    outcomes = replay(validate(document, overrides), curves, workers, seeds)
+    document = Document("replay", curves.spec().model_dump(mode="json"), {})
+    for assignment in overrides:
+        document.override(assignment)
+    try:
+        spec = SearchSpec.model_validate(document.data)
+    except ValidationError as error:
+        raise document.explain(error, SearchSpec) from error
+    outcomes = replay(spec, curves, workers, seeds)
     return {**summarize(outcomes), "workers": workers, "seeds": seeds, "best_known": curves.best}
 
 

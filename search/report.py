@@ -45,11 +45,11 @@ def write_report(folder: Folder, book: Book, margin: float = MARGIN) -> dict[str
 
 def show_answer(folder: Folder, content: dict[str, Any], console: Console) -> None:
     """The verdict in one sentence, its warnings, and where the whole report lies."""
-    console.print(f"[bold]{content['answer']}[/]", soft_wrap=True)
+    console.print(f"[bold]{content['answer']}[/]")
     if timed := content["answer_at_equal_time"]:
-        console.print(timed, soft_wrap=True, style="dim")
+        console.print(timed, style="dim")
     for warning in content["warnings"]:
-        console.print(f"! {warning}", soft_wrap=True, style="yellow", markup=False)
+        console.print(f"! {warning}", style="yellow", markup=False)
     console.print(f"Report: {folder.report / 'report.html'}", soft_wrap=True, markup=False)
 
 

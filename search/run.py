@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from rich.console import Console
 
 from search.analysis import ranked
+from search.budget import hours_used
 from search.confirm import asked_for
-from search.engine import Engine, hours_used
+from search.engine import Engine
 from search.errors import BadInput
 from search.export import export_best
 from search.history import ENDED, FORMAT, Book, DriverLock, History, read_book
@@ -186,6 +188,8 @@ def tune_trials(
             verbose=0,
         ),
     )
+    # a polite request to end is like Ctrl-C, which Tune answers by ending in order
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
         tuner.fit()  # what Tune says on its own is for the log
 
@@ -204,7 +208,7 @@ def drop_checkpoints(engine: Engine, folder: Folder) -> None:
 def write_study(engine: Engine, folder: Folder) -> None:
     """Leave the search as an Optuna study, a view for Optuna's own tools."""
     folder.study.unlink(missing_ok=True)
-    for arm in engine.arms:
+    for arm in engine.arms.all:
         peers = [t for t in engine.book.stage("search") if t.optimizer in arm.names]
         arm.sampler.study(peers, folder.study)
 
@@ -216,8 +220,8 @@ def prepare_data(spec: SearchSpec) -> Data:
         BadInput: the data can't be trained on, the model does not take it, or an optimizer can't
             be had on this machine.
     """
+    from trainable.preflight import try_model, try_optimizer
     from trainable.quality import try_features
-    from trainable.train import try_model, try_optimizer
 
     try:
         use_code(spec.code)

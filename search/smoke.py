@@ -21,10 +21,11 @@ from search.sampler import Sampler
 from search.space import baselines, settings
 from search.spec import SearchSpec
 from trainable import checkpoint
+from trainable.build import free_memory
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.shelf import told
-from trainable.train import RAW, TrainState, free_memory, report, train_until, validate
+from trainable.train import RAW, TrainState, report, train_until, validate
 
 STEPS = 6  # of a training; it is cut after half of them, and resumed
 TOLERANCE = {"cpu": 0.0}  # largest difference of a resumed training; elsewhere kernels may differ

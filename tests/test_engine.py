@@ -182,7 +182,7 @@ def test_divergence_ends_a_trial_and_leaves_no_number_that_is_none() -> None:
     report = metrics(trial, 16, float("nan")) | {"diverged_at": 2}
     assert not engine.report(trial.number, report)
     assert trial.state == "diverged" and "val_loss" not in trial.reports[0]
-    study = engine.arms[0].sampler.study([trial])
+    study = engine.arms.all[0].sampler.study([trial])
     (told,) = study.get_trials()
     assert told.state.name == "PRUNED"
     assert max(told.intermediate_values.values()) > 1  # the penalty, a finite one
@@ -201,7 +201,9 @@ def test_optuna_sees_every_state_as_it_is() -> None:
     run(engine, until=12)
     trials = list(engine.book.trials.values())
     expected = {"complete": "COMPLETE", "running": "RUNNING", "pending": "RUNNING"}
-    for trial, told in zip(trials, engine.arms[0].sampler.study(trials).get_trials(), strict=True):
+    for trial, told in zip(
+        trials, engine.arms.all[0].sampler.study(trials).get_trials(), strict=True
+    ):
         assert told.state.name == expected.get(trial.state, "PRUNED")
         assert list(told.intermediate_values) == [r["samples"] for r in trial.reports]
 

@@ -19,7 +19,8 @@ from trainable.build_optimizer import optimizer_bytes
 from trainable.config import Adapters, Augmentation
 from trainable.datasets import Data, load_data
 from trainable.finetune import adapt, merged
-from trainable.train import TrainState, network, report, train_until, try_model
+from trainable.preflight import try_model
+from trainable.train import TrainState, network, report, train_until
 
 CPU = torch.device("cpu")
 ADAPTERS = {"rank": 2, "patterns": ["down.*", "condition.*"]}

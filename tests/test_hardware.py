@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import torch
 from conftest import make_config
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trainable import checkpoint
+from trainable.batches import fits
 from trainable.datasets import Data, Part
-from trainable.train import TrainState, train_until
+from trainable.train import TrainState, report, train_until
 from trainable.trial import DiffusionTrial
 
 
@@ -107,3 +110,41 @@ def test_examples_in_shared_memory_are_not_copied_on_the_cpu() -> None:
     assert state.batches.x.data_ptr() == data.train.x.ctypes.data
     assert state.batches.x.dtype == torch.uint8
     train_until(state, 2 * state.config.batch_size)
+
+
+def test_where_the_examples_lie_changes_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+    for there in (True, False):
+        monkeypatch.setattr("trainable.batches.fits", lambda x, device, there=there: there)
+        state = TrainState(make_config(), images())
+        train_until(state, state.config.samples)
+        runs.append(torch.cat([weight.flatten() for weight in state.model.parameters()]))
+    assert torch.equal(*runs)
+
+
+def test_a_gpu_takes_the_examples_where_a_quarter_of_its_memory_holds_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (4000, 9000))
+    x, gpu = torch.zeros(1000, dtype=torch.uint8), torch.device("cuda")
+    assert fits(x, gpu) and not fits(torch.zeros(1001, dtype=torch.uint8), gpu)
+    assert fits(torch.zeros(1001, dtype=torch.uint8), torch.device("cpu"))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_compiled_training_is_the_plain_one_up_to_rounding(tmp_path: Path) -> None:
+    mlp = {"type": "mlp", "width": 16, "depth": 1}
+    plain, compiled = (
+        TrainState(make_config({"type": "sgd", "lr": 0.1}, model=mlp, compile=how), images())
+        for how in (False, True)
+    )
+    for state in (plain, compiled):
+        train_until(state, 4 * state.config.batch_size)
+    ours, theirs = (report(state)["val_loss"] for state in (plain, compiled))
+    assert compiled.forward is not compiled.model
+    assert theirs == pytest.approx(ours, rel=1e-4)
+    checkpoint.save(compiled, tmp_path / "checkpoint.pt", None)  # has the model's own names
+    checkpoint.load(plain, tmp_path / "checkpoint.pt")
+    train_until(plain, 8 * state.config.batch_size)
+    assert plain.diverged_at is None and plain.step == 8

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_config
+from pydantic import Tag
 
+from trainable.build import build_model
 from trainable.config import Diffusion, TrialSettings
 from trainable.datasets import Data, Part, load_data
 from trainable.diffusion import build_process, loss
-from trainable.models import DiT, UNet
-from trainable.train import TrainState, build_model, sample, train_until, try_model
+from trainable.models import DiT, ModelConfig, UNet
+from trainable.preflight import try_model
+from trainable.shelf import OWN
+from trainable.train import TrainState, sample, train_until
 
 CPU = torch.device("cpu")
 DIFFUSERS = {
@@ -55,6 +59,12 @@ def examples(shape: tuple[int, ...], classes: int) -> Data:
 def skip_without(model: dict[str, Any]) -> None:
     if model["type"].startswith("diffusers"):
         pytest.importorskip("diffusers")
+
+
+def test_the_contract_is_tested_on_every_model_of_the_shelf() -> None:
+    branches = get_args(get_args(ModelConfig)[0])
+    tags = {part.tag for branch in branches for part in get_args(branch) if isinstance(part, Tag)}
+    assert tags - {OWN} == {model["type"].partition(":")[0] for model, _ in SHELF}
 
 
 @pytest.mark.parametrize("classes", [0, 3])

@@ -16,11 +16,13 @@ from search.priors import DEFAULT_KNOBS, PUBLISHED
 from search.space import Space, choice_of, settings
 from search.spec import check
 from trainable import checkpoint
+from trainable.adafactor import MatrixAdafactor
 from trainable.build_optimizer import hidden_matrices, optimizer_bytes
 from trainable.config import TrialSettings
 from trainable.datasets import Data, load_data
 from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.train import TrainState, network, report, train_until, try_optimizer
+from trainable.preflight import try_optimizer
+from trainable.train import TrainState, network, report, train_until
 
 HERE = [name for name, entry in OPTIMIZERS.items() if not issubclass(entry, EightBit)]
 DEFAULT_UNET = {"type": "unet"}
@@ -80,6 +82,25 @@ def test_muon_takes_hidden_matrices_and_adamw_the_rest(data: Data) -> None:
 
 
 EDGES = {"enter.weight", "leave.weight"}
+
+
+def test_adafactor_treats_a_convolution_as_the_matrix_it_is() -> None:
+    torch.manual_seed(0)
+    kernel = torch.randn(6, 4, 3, 3)
+    matrix = nn.Parameter(kernel.flatten(1).clone())
+    laid_out = [torch.contiguous_format, torch.channels_last]
+    kernels = [nn.Parameter(kernel.clone(memory_format=layout)) for layout in laid_out]
+    optimizers = [torch.optim.Adafactor([matrix]), *(MatrixAdafactor([k]) for k in kernels)]
+    for _ in range(3):
+        grad = torch.randn(6, 4, 3, 3)
+        matrix.grad = grad.flatten(1)
+        for weight, layout in zip(kernels, laid_out, strict=True):
+            weight.grad = grad.clone(memory_format=layout)
+        for optimizer in optimizers:
+            optimizer.step()
+    for weight, layout in zip(kernels, laid_out, strict=True):
+        assert torch.equal(weight.flatten(1), matrix)
+        assert weight.is_contiguous(memory_format=layout) and weight.grad is not None
 
 
 def test_edges_are_found_by_what_is_called_with_the_example() -> None:

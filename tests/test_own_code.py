@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import make_config
 from PIL import Image
 
+from cluster.cli import cli
 from search.errors import BadInput
 from search.spec import load_spec
 from search.training import read_config
@@ -47,6 +50,7 @@ trial:
   batch_size: 8
   steps: 8
   report_every: 4
+  quality: {samples: 16, steps: 2}
 space: {optimizer: [adam, sgd]}
 budget: {trials: 2}
 """
@@ -60,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "modules/minepkg/data.py").write_text(DATA)
     (tmp_path / "images").mkdir()
     random = np.random.default_rng(0)
-    for i in range(40):
+    for i in range(120):
         pixels = random.integers(0, 255, (10 + i % 3, 9, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"images/{i}.png")
     (tmp_path / "spec.yaml").write_text(SPEC)
@@ -81,8 +85,13 @@ def test_a_folder_of_pngs_and_a_module_of_ones_own_make_a_search(folder: Path, h
     assert found["state"] == "complete" and found["trials"]["complete"] >= 1
     best = home / found["id"] / "best"
     assert str(folder / "modules") in (best / "config.yaml").read_text()
+    numbers = json.loads((best / "metrics.json").read_text())
     again = json.loads(diffsweep("train", best / "config.yaml"))
-    assert again["val_loss"] == json.loads((best / "metrics.json").read_text())["val_loss"]
+    for name in ("val_loss", "quality_mmd", "quality_fd", "quality_coverage_real"):
+        assert again[name] == numbers[name], name
+    with sqlite3.connect(home / "mlflow.db") as store:
+        logged = store.execute("SELECT value FROM metrics WHERE key = 'quality_mmd'").fetchall()
+    assert (numbers["quality_mmd"],) in logged
 
 
 def test_own_model_and_own_data_train_without_ray(
@@ -110,6 +119,29 @@ def test_paths_are_relative_to_the_file_they_stand_in(folder: Path) -> None:
     assert config.code == spec.code and config.dataset == spec.trial.dataset.model_copy(
         update={"size": 32, "mode": "RGB"}
     )
+
+
+def test_check_shows_where_the_code_is(folder: Path) -> None:
+    shown = CliRunner().invoke(cli, ["check", str(folder / "spec.yaml")])
+    assert shown.exit_code == 0, shown.output
+    assert str(folder / "modules") in shown.output.replace("\n", "")
+
+
+def test_weights_and_feature_files_are_anchored_too_and_addresses_are_not(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(
+        "name: x\ntrial:\n  init: w.safetensors\n  quality: {features: onnx:net.onnx}\n"
+        "  dataset: {type: folder, path: s3://bucket/pics}\n"
+    )
+    trial = load_spec(folder / "spec.yaml").trial
+    assert trial.init == str(folder / "w.safetensors")
+    assert trial.quality is not None and trial.quality.features == f"onnx:{folder}/net.onnx"
+    assert trial.dataset.knobs()["path"] == "s3://bucket/pics"
+
+
+def test_unknown_features_are_told_in_words(folder: Path) -> None:
+    (folder / "spec.yaml").write_text("name: x\ntrial: {quality: {features: resnet}}")
+    with pytest.raises(BadInput, match=r"spec.yaml:2:19 .*: expected random, .* got 'resnet'"):
+        load_spec(folder / "spec.yaml")
 
 
 @pytest.mark.parametrize("name", ["search.py", "trainable", "cluster"])

@@ -15,8 +15,9 @@ from torch import Tensor
 from search.spec import check
 from trainable import checkpoint
 from trainable.datasets import load_data
+from trainable.preflight import try_model
 from trainable.solo import train
-from trainable.train import TrainState, report, train_until, try_model
+from trainable.train import TrainState, report, train_until
 
 SEEN: list[Any] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ from trainable.train import TrainState, train_until
 
 CPU = torch.device("cpu")
 MLP = {"type": "mlp", "width": 16, "depth": 1}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As a trial has it; more of them only wait for each other on images this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def settings(**keys: Any) -> TrialSettings:

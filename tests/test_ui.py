@@ -81,7 +81,7 @@ def shown(width: int, show: Any) -> str:
 
 def test_the_result_fits_80_columns_with_nothing_cut(book: Book, folder: Folder) -> None:
     text = shown(80, lambda console: show_result(folder, book, console))
-    table = text.partition("Exported to")[0]
+    table = text.partition("Report: ")[0]
     assert "…" not in text
     assert all(len(line) <= 80 for line in table.splitlines())
     for word in ("optimizer", "trials", "diverged", "val_loss", "its lr", "steps/s", "rmsprop"):

@@ -39,6 +39,7 @@ def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> N
         "last_report": last_report,
         "shape": list(state.batches.shape),
         "classes": state.batches.classes,
+        "features": state.data.features,
     }
     write_atomically(path, content)
 
@@ -77,7 +78,7 @@ def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
 def read_kind(path: Path) -> dict[str, str]:
     """The shape and the number of classes of the examples, as safetensors' metadata has them."""
     content = torch.load(path, map_location="cpu", weights_only=True)
-    return {key: json.dumps(content[key]) for key in ("shape", "classes")}
+    return {key: json.dumps(content[key]) for key in ("shape", "classes", "features")}
 
 
 def write_atomically(path: Path, content: Any) -> None:

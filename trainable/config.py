@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from trainable.data import DatasetConfig, Digits
 from trainable.lr_schedules import LrSchedule
@@ -94,9 +95,19 @@ class Augmentation(Frozen):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
-Features = Annotated[
-    str, StringConstraints(pattern=r"^(random|kmeans|labels|(onnx|torchscript):.+|[\w.]+:\w+)$")
-]
+FEATURES = re.compile(r"random|kmeans|labels|(onnx|torchscript):.+|[\w.]+:\w+")
+
+
+def _known_features(given: str) -> str:
+    if not FEATURES.fullmatch(given):
+        raise ValueError(
+            f"expected random, kmeans, labels, onnx:FILE, torchscript:FILE or "
+            f"package.module:attribute, got {given!r}"
+        )
+    return given
+
+
+Features = Annotated[str, AfterValidator(_known_features)]
 
 
 class Quality(Frozen):
@@ -120,6 +131,7 @@ class TrialSettings(Frozen):
     report_every: int = Field(50, ge=1)  # steps between validations
     seed: int = Field(0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False  # torch.compile; what one trial compiled, the next one reuses
     ema: Listed[EmaName] = ("power-0.75", "power-0.67", "0.999")  # tracked together
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     init: str | None = None  # safetensors weights to start from

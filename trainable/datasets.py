@@ -22,10 +22,15 @@ class Kind(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def classes(self) -> int: ...
+    @property
+    def features(self) -> int: ...
 
 
 class Part(NamedTuple):
-    """Examples x [N, *shape], float32 or the uint8 of images, and their labels, int64 [N]."""
+    """Examples x [N, *shape], float32 or the uint8 of images, and their labels, int64 [N].
+
+    In place of labels there may be conditions, float32 [N, ...].
+    """
 
     x: np.ndarray
     labels: np.ndarray | None
@@ -46,9 +51,17 @@ class Data(NamedTuple):
 
     @property
     def classes(self) -> int:
-        """How many classes the labels name; 0 without labels."""
+        """How many classes the labels name; 0 without labels, or if they are conditions."""
         parts = [part.labels for part in self.parts if part.labels is not None]
-        return int(max(labels.max() for labels in parts)) + 1 if parts else 0
+        if not parts or parts[0].dtype.kind == "f":
+            return 0
+        return int(max(labels.max() for labels in parts)) + 1
+
+    @property
+    def features(self) -> int:
+        """How many numbers condition an example (an embedding, a latent); 0 for none."""
+        given = self.train.labels
+        return 0 if given is None or given.dtype.kind != "f" else given[0].size
 
     @property
     def parts(self) -> tuple[Part, Part, Part]:
@@ -109,11 +122,19 @@ def check_examples(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def check_labels(labels: np.ndarray, examples: int, name: str) -> np.ndarray:
-    """Labels as int64, one for each example."""
+    """Labels as int64, one for each example; or conditions as float32, a tensor for each."""
+    if labels.dtype.kind == "f" and len(labels) == examples:
+        bad = np.flatnonzero(~np.isfinite(labels).reshape(examples, -1).all(1))
+        if len(bad):
+            raise ValueError(
+                f"dataset {name}: the conditions of {_count(len(bad))} of {examples} have NaN or "
+                f"infinity, the first is number {bad[0]}"
+            )
+        return labels.astype(np.float32).reshape(examples, *(labels.shape[1:] or (1,)))
     if labels.shape != (examples,) or labels.dtype.kind not in "iu" or labels.min() < 0:
         raise ValueError(
             f"dataset {name}: got labels of {labels.dtype} with shape {labels.shape}, need "
-            f"whole numbers from 0 with shape ({examples},)"
+            f"whole numbers from 0 with shape ({examples},), or floats with {examples} rows"
         )
     return labels.astype(np.int64)
 

@@ -16,6 +16,7 @@ class DiT(nn.Module):
         shape: of one example: images (C, H, W) whose sides are multiples of `patch`, or
             trajectories (C, T) with T a multiple of it.
         labels: number of classes, 0 for none. With labels, it is called model(x, t, labels).
+        features: numbers in each example's condition, which then takes the place of a label.
         time_scale: brings the given t to about 0...1000 before it is embedded.
 
     Raises:
@@ -32,6 +33,7 @@ class DiT(nn.Module):
         heads: int,
         dropout: float,
         labels: int = 0,
+        features: int = 0,
         time_scale: float = 1.0,
     ) -> None:
         super().__init__()
@@ -47,7 +49,7 @@ class DiT(nn.Module):
         size = channels * self.sides[0] * self.sides[1]
         self.enter = nn.Linear(size, width)
         self.register_buffer("places", places(self.grid, width), persistent=False)
-        self.condition = Condition(width, width, labels, time_scale)
+        self.condition = Condition(width, width, labels, time_scale, features)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulate = nn.Linear(width, 2 * width)

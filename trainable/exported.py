@@ -11,9 +11,9 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 from torch import Tensor
 
+from trainable.build import build_model, pick_device
 from trainable.config import TrialConfig
 from trainable.diffusion import Network, build_process
-from trainable.train import build_model, pick_device
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 
@@ -23,6 +23,7 @@ class Examples(NamedTuple):
 
     shape: tuple[int, ...]  # of one example
     classes: int  # 0 without labels
+    features: int  # of a condition per example; 0 without
 
 
 class Exported:
@@ -36,7 +37,11 @@ class Exported:
         with safe_open(folder / WEIGHTS, "pt", device=str(self.device)) as file:
             metadata = file.metadata()
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        self.examples = Examples(tuple(json.loads(metadata["shape"])), int(metadata["classes"]))
+        self.examples = Examples(
+            tuple(json.loads(metadata["shape"])),
+            int(metadata["classes"]),
+            int(metadata["features"]),
+        )
         self.process = build_process(self.config.diffusion, self.device)
         model = build_model(self.config, self.examples, self.process.time_scale)
         model.load_state_dict(weights)

@@ -16,6 +16,7 @@ class MLP(nn.Module):
     Args:
         shape: of one example; any, it is flattened.
         labels: number of classes, 0 for none. With labels, it is called model(x, t, labels).
+        features: numbers in each example's condition, which then takes the place of a label.
         time_scale: brings the given t to about 0...1000 before it is embedded.
     """
 
@@ -27,11 +28,12 @@ class MLP(nn.Module):
         depth: int,
         dropout: float,
         labels: int = 0,
+        features: int = 0,
         time_scale: float = 1.0,
     ) -> None:
         super().__init__()
         size = math.prod(shape)
-        self.condition = Condition(width, width, labels, time_scale)
+        self.condition = Condition(width, width, labels, time_scale, features)
         self.enter = nn.Linear(size, width)
         self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

@@ -14,13 +14,15 @@ DIFFUSERS = "diffusers"  # the tag of `type: diffusers:<Class>`
 class Model(Entry):
     """A network of ours. It is told how many classes the labels have, and how t is scaled."""
 
-    def build(self, shape: tuple[int, ...], classes: int, time_scale: float) -> Any:
-        """The network for examples of this shape; `classes` is 0 for data without labels.
+    def build(self, shape: tuple[int, ...], classes: int, features: int, time_scale: float) -> Any:
+        """The network for examples of this shape; `classes` is 0 for data without labels, and
+        `features` for data without conditions.
 
         Raises:
             ValueError: it does not take examples of this shape.
         """
-        return self.load()(shape, labels=classes, time_scale=time_scale, **self.knobs())
+        told = {"labels": classes, "features": features, "time_scale": time_scale}
+        return self.load()(shape, **told, **self.knobs())
 
 
 class UNet(Model):
@@ -67,7 +69,7 @@ class MLP(Model):
 class OwnModel(Own):
     """A model of the user's own: `attr(shape, **knobs)`, called model(x, t) or (x, t, labels)."""
 
-    def build(self, shape: tuple[int, ...], classes: int, time_scale: float) -> Any:
+    def build(self, shape: tuple[int, ...], classes: int, features: int, time_scale: float) -> Any:
         return self.load()(shape, **self.knobs())
 
 
@@ -76,8 +78,10 @@ class Diffusers(Own):
 
     type: ImportString
 
-    def build(self, shape: tuple[int, ...], classes: int, time_scale: float) -> Any:
+    def build(self, shape: tuple[int, ...], classes: int, features: int, time_scale: float) -> Any:
         name = self.type.partition(":")[2]
+        if features:
+            raise ValueError(f"model {self.type}: takes labels, but no conditions")
         adapter = load("trainable.adapter:DiffusersModel")
         return adapter(name, shape, labels=classes, time_scale=time_scale, knobs=self.knobs())
 

@@ -122,15 +122,15 @@ class RAdam(AdamLike):
 
 
 class Adafactor(OptimizerEntry):
-    """Shazeer & Stern 2018: no momentum, and a factored second moment.
+    """Shazeer & Stern 2018: no momentum, and a factored second moment; vectors keep a whole one.
 
     `lr` is relative to the size of each weight tensor, and falls as 1/sqrt(step) once that is
-    less. The last two dimensions are factored: cheap for linear layers, less so for 3 x 3 kernels.
+    less. Convolutions are flattened to matrices, edges treated as the rest.
     """
 
-    target: ClassVar[str] = "torch.optim:Adafactor"
+    target: ClassVar[str] = "trainable.adafactor:MatrixAdafactor"
     fixed: ClassVar[dict[str, Any]] = {"foreach": True}
-    state_bytes: ClassVar[Bytes] = 2.74
+    state_bytes: ClassVar[Bytes] = 0.115
     type: Literal["adafactor"] = "adafactor"
     weight_decay: Decay = 0.0
 

@@ -54,7 +54,7 @@ def try_features(settings: TrialSettings, data: Data) -> None:
     quality = settings.affordable_quality()
     if quality is None or quality.features is None:
         return
-    if quality.features == "labels" and data.train.labels is None:
+    if quality.features == "labels" and not data.classes:
         raise ValueError(NO_LABELS)
     if quality.features in ("kmeans", "labels") and len(data.shape) == 3:
         return  # they can, and it takes a second or more
@@ -181,7 +181,7 @@ def _extractors(
     if features is not None:
         names = [features, features]
     elif is_image(data.shape):
-        names = ["random", "kmeans" if data.train.labels is None else "labels"]
+        names = ["random", "labels" if data.classes else "kmeans"]
     else:
         return [("numbers", None)] * 2
     made = {name: build_extractor(name, data.train, device) for name in dict.fromkeys(names)}

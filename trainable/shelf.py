@@ -16,6 +16,7 @@ ImportString = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Field(strict=False)]  # a list in YAML, immutable here
 OWN = "own code"  # the tag of an entry that is not on the shelf but names its code
+HERE = Path(__file__).parent
 RESERVED = ("trainable", "search", "cluster")  # packages here, which own modules can't be called
 
 
@@ -72,9 +73,9 @@ def load(target: str) -> Any:
 def told(error: Exception) -> str:
     """An error of the user's code on one line, with the place where it came up."""
     text = " ".join(str(error).split()) or "no message"
-    place = ""
-    if frames := traceback.extract_tb(error.__traceback__):
-        place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})"
+    frames = traceback.extract_tb(error.__traceback__)
+    last = Path(frames[-1].filename) if frames else HERE
+    place = "" if last.is_relative_to(HERE) else f" ({last.name}:{frames[-1].lineno})"
     return f"{type(error).__name__}: {text[:300]}{place}"
 
 

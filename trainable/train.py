@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Callable
@@ -10,29 +9,27 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
-from trainable.augment import Augment
+from trainable.batches import Batches
+from trainable.build import build_model, pick_device, two_examples
 from trainable.build_optimizer import (
     build_optimizer,
-    check_eight_bit,
     edge_layers,
     evaluated,
     has_modes,
     optimizer_bytes,
 )
 from trainable.clipping import Clipping
-from trainable.config import TrialConfig, TrialSettings
-from trainable.datasets import Data, Kind
+from trainable.config import TrialConfig
+from trainable.datasets import Data
 from trainable.diffusion import Network, build_process
 from trainable.ema import Emas, is_due
 from trainable.finetune import prepare
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import TEST_METRICS, TEST_SEED, DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
-from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.shelf import load, told
 from trainable.stability import (
     VARIANCE_EVERY,
     VARIANCE_SHARE,
@@ -40,7 +37,6 @@ from trainable.stability import (
     gradient_variance,
     update_ratio,
 )
-from trainable.tensors import scaled, view
 
 SAMPLE_BATCH = 128  # samples drawn at once
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
@@ -62,6 +58,8 @@ class TrainState:
         self.trained = {n: w for n, w in self.model.named_parameters() if w.requires_grad}
         inputs = [part.to(self.device) for part in two_examples(data)]
         self.optimizer = build_optimizer(config.optimizer, self.model, inputs, config.steps)
+        # compiled alone for training; the rest calls the model with other weights
+        self.forward: Network = torch.compile(self.model) if config.compile else self.model
         self.modes = has_modes(self.optimizer)
         if self.modes:
             self.optimizer.train()  # type: ignore[attr-defined]
@@ -129,7 +127,7 @@ def backward(state: TrainState, batch: Batch) -> Tensor:
     shares = []
     for part in parts:
         with autocast(state):
-            share = state.objective(state.model, part)
+            share = state.objective(state.forward, part)
         if len(parts) > 1:
             share = share * (len(part.x0) / len(batch.x0))
         share.backward()  # type: ignore[no-untyped-call]
@@ -220,13 +218,18 @@ def sample(
 ) -> Tensor:
     """`count` samples with the named weights, [count, *shape], from noise of a fixed seed.
 
-    Of data with labels, those of the given classes [count], or of all in turn.
+    Of data with labels, those of the given classes [count], or of all in turn; of data with
+    conditions, those of the given ones, or of the training examples' in turn.
     """
     generator = torch.Generator().manual_seed(state.config.seed)
     noise = torch.randn(count, *state.batches.shape, generator=generator).to(state.device)
     net = network(state, weights)
-    if state.batches.classes and labels is None:
-        labels = torch.arange(count) % state.batches.classes
+    if state.batches.labels is not None and labels is None:
+        labels = torch.arange(count)
+        if state.batches.classes:
+            labels = labels % state.batches.classes
+        else:
+            labels = state.batches.labels.cpu()[labels % len(state.batches.labels)]
     state.model.eval()
     parts = []
     for start in range(0, count, SAMPLE_BATCH):
@@ -234,8 +237,7 @@ def sample(
         if labels is not None:
             bound = partial(_with_labels, net, labels[cut].to(state.device))
         with autocast(state):
-            drawn = state.process.sample(bound, noise[cut], steps, state.limit)
-        parts.append(drawn.float().cpu())
+            parts.append(state.process.sample(bound, noise[cut], steps, state.limit).float().cpu())
     return torch.cat(parts)
 
 
@@ -271,52 +273,6 @@ def autocast(state: TrainState) -> torch.autocast:
     )
 
 
-class Batches:
-    """The stream of training batches: for one seed, the same in every trial.
-
-    Which example comes at which place depends on the seed and the place alone, so the batch size
-    does not change the order; noise and noise levels come from one generator.
-    """
-
-    def __init__(self, data: Data, config: TrialConfig, device: torch.device) -> None:
-        self.x = view(data.train.x).to(device)
-        labels = data.train.labels
-        self.labels = None if labels is None else view(labels).to(device)
-        self.shape, self.classes = data.shape, data.classes
-        self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
-        self.generator = torch.Generator(device).manual_seed(config.seed)
-        self.augment = None
-        if config.augment is not None:
-            self.augment = Augment(config.augment, data.shape, config.seed, device)
-        self._orders: dict[int, Tensor] = {}  # epoch -> permutation
-
-    def draw(self, place: int) -> Batch:
-        """The batch that begins at `place`."""
-        index = self._indices(place)
-        x0 = scaled(self.x[index])
-        if self.augment is not None:
-            x0 = self.augment(x0)
-        noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
-        u = torch.rand(len(x0), generator=self.generator, device=self.device)
-        return Batch(x0, None if self.labels is None else self.labels[index], noise, u)
-
-    def _indices(self, place: int) -> Tensor:
-        n, parts, missing = len(self.x), [], self.batch_size
-        while missing:
-            epoch, start = divmod(place, n)
-            part = self._order(epoch)[start : start + missing]
-            parts.append(part)
-            place, missing = place + len(part), missing - len(part)
-        return torch.cat(parts)
-
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            generator = torch.Generator().manual_seed(self.seed + (epoch << 32))
-            order = torch.randperm(len(self.x), generator=generator).to(self.device)
-            self._orders = {epoch: order}
-        return self._orders[epoch]
-
-
 HeldOut = Validation | OwnValidation
 
 
@@ -338,96 +294,3 @@ def build_objective(
         )
     tested = held_out(part=data.test, seed=TEST_SEED) if test else None  # changes no training
     return objective, held_out(part=data.validation), tested
-
-
-def try_model(settings: TrialSettings, data: Data) -> None:
-    """Build the model and give it two examples, to see that it takes this data.
-
-    Raises:
-        ValueError: it does not; the message says why.
-    """
-    name, cpu = settings.model.type, torch.device("cpu")
-    scale = build_process(settings.diffusion, cpu).time_scale
-    inputs = two_examples(data)
-    try:
-        model = build_model(settings, data, scale).eval()
-    except ValueError as error:
-        raise ValueError(f"trial.model: {error}") from error
-    except Exception as error:
-        raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
-    if settings.augment is not None:
-        Augment(settings.augment, data.shape, 0, cpu)
-    if settings.loss is not None:
-        prepare(model, settings)
-        try_loss(settings.loss, model, inputs)
-        return
-    try:
-        with torch.no_grad():
-            shape = model(*inputs).shape
-    except Exception as error:
-        raise ValueError(
-            f"trial.model: {name} fails on examples of shape {data.shape}: {told(error)}"
-        ) from error
-    if shape != inputs[0].shape:
-        raise ValueError(
-            f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "
-            f"{data.shape}, need the same"
-        )
-    prepare(model, settings)
-
-
-def try_loss(target: str, model: nn.Module, inputs: list[Tensor]) -> None:
-    """Call a loss of the user's own once."""
-    x0, t, *labels = inputs
-    own = OwnObjective(target, torch.Generator())
-    try:
-        own(model, Batch(x0, labels[0] if labels else None, torch.zeros_like(x0), t))
-    except ValueError:
-        raise
-    except Exception as error:
-        raise ValueError(f"trial.loss: {target} fails: {told(error)}") from error
-
-
-def try_optimizer(name: str, device: str) -> None:
-    """See that an optimizer's code can be imported here, and that its device is there.
-
-    Raises:
-        ValueError: it can't be used; the message says why.
-    """
-    if name not in OPTIMIZERS:
-        load(name)
-    elif issubclass(OPTIMIZERS[name], EightBit):
-        check_eight_bit(name, pick_device(device))
-
-
-def two_examples(data: Data) -> list[Tensor]:
-    """What a model can be called with: x, t and, where the data has them, labels."""
-    labels = data.train.labels
-    inputs = [scaled(view(data.train.x[:2]).clone()), torch.zeros(2)]
-    return inputs if labels is None else [*inputs, view(labels[:2]).clone()]
-
-
-def build_model(config: TrialSettings, data: Kind, time_scale: float) -> nn.Module:
-    """The network for examples of the data's shape.
-
-    Raises:
-        ValueError: the model does not take examples of this shape.
-    """
-    model: nn.Module = config.model.build(data.shape, data.classes, time_scale)
-    return model
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that `name` means on this machine."""
-    if name != "auto":
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def free_memory() -> None:
-    """Give back what an ended training held, so that the next one can have it all."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

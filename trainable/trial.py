@@ -11,19 +11,13 @@ import torch
 from ray import tune
 
 from trainable import checkpoint
+from trainable.build import free_memory
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.images import GRID_IMAGES, is_image, write_grid
 from trainable.quality import measure
 from trainable.shelf import use_code
-from trainable.train import (
-    TrainState,
-    free_memory,
-    next_report,
-    report,
-    sample,
-    train_until,
-)
+from trainable.train import TrainState, next_report, report, sample, train_until
 
 SAVE_SHARE = 0.02  # checkpoints take at most this share of the time, but for those at rungs
 

@@ -17,6 +17,7 @@ class UNet(nn.Module):
     Args:
         shape: of one example, (C, H, W); H and W are multiples of 2^(levels - 1).
         labels: number of classes, 0 for none. With labels, it is called model(x, t, labels).
+        features: numbers in each example's condition, which then takes the place of a label.
         time_scale: brings the given t to about 0...1000 before it is embedded.
 
     Raises:
@@ -33,6 +34,7 @@ class UNet(nn.Module):
         attention: bool,
         dropout: float,
         labels: int = 0,
+        features: int = 0,
         time_scale: float = 1.0,
     ) -> None:
         super().__init__()
@@ -44,7 +46,7 @@ class UNet(nn.Module):
             )
         widths = [channels * m for m in multipliers]
         embedding = 4 * channels
-        self.condition = Condition(channels, embedding, labels, time_scale)
+        self.condition = Condition(channels, embedding, labels, time_scale, features)
         self.enter = nn.Conv2d(shape[0], channels, 3, padding=1)
 
         self.down = nn.ModuleList()

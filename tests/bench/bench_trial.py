@@ -24,10 +24,11 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
+from trainable.build import pick_device
 from trainable.config import TrialConfig
 from trainable.datasets import Data, Part
 from trainable.diffusion import T, alpha_bar
-from trainable.train import TrainState, insight, pick_device, train_until
+from trainable.train import TrainState, insight, train_until
 
 Steps = Callable[[int], None]  # trains so many steps
 # shape, batch, channels and multipliers of the U-Net

@@ -1,0 +1,43 @@
+"""What a search has spent, and whether that is enough: functions of its history."""
+
+from __future__ import annotations
+
+from search.history import Book
+from search.spec import SearchSpec
+
+
+def reached(spec: SearchSpec, book: Book, now: float) -> str | None:
+    """The budget that is spent at time `now` (seconds since the epoch), the first of them."""
+    budget, limit = spec.budget, spec.budget.trials
+    if spec.allocation == "equal":  # whole rounds: each optimizer gets as many
+        limit -= limit % len(spec.optimizers)
+    if asked(book) >= max(limit, 1):
+        return "trials"
+    if budget.wall_clock is not None and elapsed(book, now) >= budget.wall_clock:
+        return "wall_clock"
+    hours = budget.gpu_hours
+    return "gpu_hours" if hours is not None and hours_used(spec, book, now) >= hours else None
+
+
+def asked(book: Book) -> int:
+    """Trials that count: all of the search but those that the user added."""
+    return sum(not trial.added for trial in book.stage("search"))
+
+
+def elapsed(book: Book, now: float) -> float:
+    """Seconds that drivers of this search have run, the present one up to `now`."""
+    return book.seconds + max(0.0, now - (book.last_event or 0) / 1000)
+
+
+def hours_used(spec: SearchSpec, book: Book, now: float | None = None) -> float:
+    """GPU-hours of the search's trials, up to `now` for running ones; CPU-hours without GPUs.
+
+    Confirm trials are outside the budget.
+    """
+    trials = book.stage("search")
+    seconds = sum(trial.seconds for trial in trials)
+    if now is not None:
+        began = (trial.began for trial in trials)
+        seconds += sum(max(0.0, now - ms / 1000) for ms in began if ms is not None)
+    need = spec.resources
+    return seconds / 3600 * (need.gpu or need.cpu) * need.workers

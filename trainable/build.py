@@ -1,0 +1,45 @@
+"""What a training is built from: the network, examples to call it with, and a device."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+from torch import Tensor, nn
+
+from trainable.config import TrialSettings
+from trainable.datasets import Data, Kind
+from trainable.tensors import scaled, view
+
+
+def two_examples(data: Data) -> list[Tensor]:
+    """What a model can be called with: x, t and, where the data has them, labels."""
+    labels = data.train.labels
+    inputs = [scaled(view(data.train.x[:2]).clone()), torch.zeros(2)]
+    return inputs if labels is None else [*inputs, view(labels[:2]).clone()]
+
+
+def build_model(config: TrialSettings, data: Kind, time_scale: float) -> nn.Module:
+    """The network for examples of the data's shape.
+
+    Raises:
+        ValueError: the model does not take examples of this shape.
+    """
+    model: nn.Module = config.model.build(data.shape, data.classes, data.features, time_scale)
+    return model
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `name` means on this machine."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def free_memory() -> None:
+    """Give back what an ended training held, so that the next one can have it all."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,77 @@
+"""What is tried once before anything starts, so that no trial has to find it out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from trainable.augment import Augment
+from trainable.build import build_model, pick_device, two_examples
+from trainable.build_optimizer import check_eight_bit
+from trainable.config import TrialSettings
+from trainable.datasets import Data
+from trainable.diffusion import build_process
+from trainable.finetune import prepare
+from trainable.objective import Batch, OwnObjective
+from trainable.optimizers import OPTIMIZERS, EightBit
+from trainable.shelf import load, told
+
+
+def try_model(settings: TrialSettings, data: Data) -> None:
+    """Build the model and give it two examples, to see that it takes this data.
+
+    Raises:
+        ValueError: it does not; the message says why.
+    """
+    name, cpu = settings.model.type, torch.device("cpu")
+    scale = build_process(settings.diffusion, cpu).time_scale
+    inputs = two_examples(data)
+    try:
+        model = build_model(settings, data, scale).eval()
+    except ValueError as error:
+        raise ValueError(f"trial.model: {error}") from error
+    except Exception as error:
+        raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
+    if settings.augment is not None:
+        Augment(settings.augment, data.shape, 0, cpu)
+    if settings.loss is not None:
+        prepare(model, settings)
+        try_loss(settings.loss, model, inputs)
+        return
+    try:
+        with torch.no_grad():
+            shape = model(*inputs).shape
+    except Exception as error:
+        raise ValueError(
+            f"trial.model: {name} fails on examples of shape {data.shape}: {told(error)}"
+        ) from error
+    if shape != inputs[0].shape:
+        raise ValueError(
+            f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "
+            f"{data.shape}, need the same"
+        )
+    prepare(model, settings)
+
+
+def try_loss(target: str, model: nn.Module, inputs: list[Tensor]) -> None:
+    """Call a loss of the user's own once."""
+    x0, t, *labels = inputs
+    own = OwnObjective(target, torch.Generator())
+    try:
+        own(model, Batch(x0, labels[0] if labels else None, torch.zeros_like(x0), t))
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"trial.loss: {target} fails: {told(error)}") from error
+
+
+def try_optimizer(name: str, device: str) -> None:
+    """See that an optimizer's code can be imported here, and that its device is there.
+
+    Raises:
+        ValueError: it can't be used; the message says why.
+    """
+    if name not in OPTIMIZERS:
+        load(name)
+    elif issubclass(OPTIMIZERS[name], EightBit):
+        check_eight_bit(name, pick_device(device))
