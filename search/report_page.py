@@ -88,9 +88,10 @@ def _sections(
 
 
 TIME_NOTE = (
-    '<p class="note">Losses at equal time are read off the curves of the confirm trials, a '
-    "straight line between reports. A learning rate schedule planned for the shorter time could "
-    "do better than one that is cut off. Times are of this machine and what else ran on it.</p>"
+    '<p class="note">Seed by seed, at the time when the fastest training of that seed was '
+    "through; losses are read off the curves of the confirm trials, a straight line between "
+    "reports. A learning rate schedule planned for the shorter time could do better than one that "
+    "is cut off. What else ran on the machine makes times vary, and the intervals wider.</p>"
 )
 
 

@@ -52,7 +52,7 @@ class Standing:
     seeds: list[int]
     verdicts: list[Verdict] = field(default_factory=list)  # at equal samples
     at_equal_time: list[Verdict] = field(default_factory=list)
-    equal_time: float | None = None  # seconds of training: the fastest contender's full budget
+    equal_time: float | None = None  # seconds in which the fastest finished, a mean over seeds
     quality: dict[str, list[Verdict]] = field(default_factory=dict)  # by metric, at equal samples
 
     def values(self, metric: str) -> dict[str, list[float]]:
@@ -79,8 +79,8 @@ def standing(book: Book, margin: float) -> Standing:
         return result
     metric, mode = test_metric(book), objective(book)[1]
     result.verdicts = compare(result.values(metric), margin, mode)
-    result.equal_time = min(c.seconds for c in stable)
-    result.at_equal_time = compare(_at(result, result.equal_time, metric), margin, mode)
+    result.equal_time, stood = _at_equal_time(result, metric)
+    result.at_equal_time = compare(stood, margin, mode)
     for name, direction in QUALITY.items():
         if all(name in c.trials[seed].reports[-1] for c in stable for seed in seeds):
             result.quality[name] = compare(result.values(name), margin, direction)
@@ -104,27 +104,37 @@ def _contenders(book: Book) -> list[Contender]:
     return found
 
 
-def _at(standing: Standing, time: float, metric: str) -> dict[str, list[float]]:
-    """Where each contender stood after `time` seconds of training, seed by seed.
+def _at_equal_time(standing: Standing, metric: str) -> tuple[float, dict[str, list[float]]]:
+    """Where each contender stood when the fastest had finished, seed by seed.
 
+    The trainings of one seed run side by side, so what else the machine did then slows them
+    alike; between seeds, the times may differ. Returns the mean of the times too, in seconds.
     Between two reports the loss is taken to fall in a straight line.
     """
-    stood: dict[str, list[float]] = {}
-    for contender in standing.contenders:
-        step = time / contender.seconds_per_step
-        curves = [contender.curve(seed, metric) for seed in standing.seeds]
-        stood[contender.name] = [float(np.interp(step, *curve)) for curve in curves]
-    return stood
+    times: list[float] = []
+    stood: dict[str, list[float]] = {contender.name: [] for contender in standing.contenders}
+    for seed in standing.seeds:
+        times.append(min(seconds(c.trials[seed]) for c in standing.contenders))
+        for contender in standing.contenders:
+            clock, (_, values) = spent(contender.trials[seed]), contender.curve(seed, metric)
+            stood[contender.name].append(float(np.interp(times[-1], clock, values)))
+    return float(np.mean(times)), stood
 
 
-def seconds(trial: Trial) -> float:
-    """Spent in training up to the last report, validation and checkpoints left out."""
-    total, before = 0.0, 0
+def spent(trial: Trial) -> list[float]:
+    """Seconds of training at each report, validation and checkpoints left out."""
+    clock, total, before = [], 0.0, 0
     for report in trial.reports:
         if report["steps_per_second"]:
             total += (report["step"] - before) / report["steps_per_second"]
         before = report["step"]
-    return total
+        clock.append(total)
+    return clock
+
+
+def seconds(trial: Trial) -> float:
+    """Of training, up to the last report."""
+    return spent(trial)[-1] if trial.reports else 0.0
 
 
 def confirmed(standing: Standing, contender: Contender, metric: str) -> dict[str, Any]:

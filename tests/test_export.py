@@ -99,7 +99,7 @@ def test_a_class_conditional_model_is_exported_with_its_classes(
     checkpoint.save(state, folder.trial(0) / checkpoint.NAME, None)
     write_export(folder, writer.book, writer.book.trials[0], tmp_path / "out")
     exported = Exported(tmp_path / "out")
-    assert exported.examples == ((1, 8, 8), 10)
+    assert exported.examples[:2] == ((1, 8, 8), 10)
     assert exported.sample(3, steps=2).shape == (3, 1, 8, 8)
 
 

@@ -109,6 +109,21 @@ def test_at_equal_time_the_slow_one_is_judged_where_it_stood() -> None:
     assert adam.difference == pytest.approx(0.201 - (0.2005 + 0.2), abs=1e-9)
 
 
+def test_a_machine_that_is_busy_during_one_seed_does_not_decide_at_equal_time() -> None:
+    stood = []
+    for slow in (1.0, 0.25):
+        writer = Writer(confirm={"seeds": 4})
+        winners = writer.search({"adam": 0.20, "sgd": 0.21, "rmsprop": 0.25})
+        for seed in (1, 2, 3, 4):
+            for name, losses in CONFIRMED.items():
+                speed = 10.0 * (slow if seed == 3 else 1.0)
+                reports = with_test(curve(losses[seed - 1], speed))
+                lr = LRS[name][1]
+                writer.trial(name, lr, reports, seed=seed, source=winners[name])
+        stood.append(standing(writer.book, 0.01))
+    assert stood[0].at_equal_time == stood[1].at_equal_time == stood[0].verdicts
+
+
 def test_several_winners_of_one_optimizer_are_told_apart() -> None:
     writer = Writer(confirm={"seeds": 2, "top": 2})
     writer.search({"adam": 0.20, "sgd": 0.21, "rmsprop": 0.25})
