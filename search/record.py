@@ -66,6 +66,21 @@ def check_reachable(uri: str) -> None:
         raise BadInput(f"tracking.uri: {shown} does not answer: {reason}") from error
 
 
+def deliver_rest(spec: SearchSpec, folder: Folder, home: Home) -> None:
+    """Deliver what MLflow did not take while it was away, if there is something.
+
+    Raises:
+        BadInput: it does not take it now either.
+    """
+    recorder = Recorder(spec, folder, home)
+    if not recorder.undelivered:
+        return
+    with recorder:
+        pass
+    if recorder.undelivered:
+        raise BadInput(f"{folder.id}: MLflow does not take the rest: {recorder.error}")
+
+
 class Recorder:
     """Delivers the history of one search to MLflow."""
 

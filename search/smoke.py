@@ -16,7 +16,7 @@ from search.engine import threads
 from search.errors import BadInput, SearchFailed
 from search.local import concurrency
 from search.plan import plan
-from search.run import prepare_data
+from search.ready import prepare_data
 from search.sampler import Sampler
 from search.space import baselines, settings
 from search.spec import SearchSpec

@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import ray
+from ray import tune
 from ray.tune import Callback
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
@@ -18,6 +20,10 @@ from search.control import Request, take
 from search.engine import Engine
 from search.history import Trial
 from search.home import Folder
+from search.leftovers import drop_checkpoints
+from search.spec import SearchSpec
+from trainable.datasets import Data
+from trainable.trial import DiffusionTrial
 
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
 LOOK_EVERY = 0.5  # seconds between looks at requests and at trials that hang
@@ -148,3 +154,39 @@ class EngineCallback(Adapter, Callback):
                 trial.max_failures = 0
                 if (actor := trial.temporary_state.ray_actor) is not None:
                     ray.kill(actor)
+
+
+def tune_trials(
+    spec: SearchSpec, engine: Engine, folder: Folder, data: Data, concurrent: int
+) -> None:
+    """Let Ray Tune run the engine's trials until there are no more."""
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)  # trials asked for ahead of time
+    trainable = tune.with_resources(
+        tune.with_parameters(DiffusionTrial, data=data),
+        {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu},
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=EngineSearcher(engine, folder, concurrent),
+            scheduler=EngineScheduler(engine, lambda: drop_checkpoints(engine, folder)),
+            trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
+            trial_dirname_creator=lambda trial: f"tune-{trial.config['number']}-{trial.trial_id}",
+            num_samples=-1,  # the searcher says when it is enough
+            reuse_actors=True,  # a new process costs seconds of imports
+        ),
+        run_config=tune.RunConfig(
+            name=folder.id,
+            storage_path=str(folder.tune),
+            callbacks=[EngineCallback(engine, folder)],
+            failure_config=tune.FailureConfig(max_failures=spec.retries),
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=False
+            ),  # trials write theirs
+            verbose=0,
+        ),
+    )
+    # a polite request to end is like Ctrl-C, which Tune answers by ending in order
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        tuner.fit()  # what Tune says on its own is for the log

@@ -1,0 +1,171 @@
+"""Commands that show and use what searches found."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cluster.shared import OUTPUT, OVERRIDES, progress_console, show
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.command()
+@click.argument("recorded", metavar="ID|CSV")
+@click.option("--scheduler", help="asha, hyperband, median or none.")
+@click.option("--sampler", help="tpe, random, ...")
+@click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--seeds", type=click.IntRange(min=2), default=30, show_default=True)
+@OVERRIDES
+@OUTPUT
+def replay(
+    recorded: str,
+    scheduler: str | None,
+    sampler: str | None,
+    workers: int,
+    seeds: int,
+    overrides: tuple[str, ...],
+    output: str,
+) -> None:
+    """Try samplers and schedulers on recorded curves, before spending GPUs."""
+    from search.home import Home
+    from search.replay import replay_recorded, show_replay
+
+    types = {"scheduler.type": scheduler, "sampler.type": sampler}
+    chosen = [f"{key}={value}" for key, value in types.items() if value is not None]
+    result = replay_recorded(Home(), recorded, [*chosen, *overrides], workers, seeds)
+    show(output, result, show_replay)
+
+
+@click.command()
+@OUTPUT
+def ls(output: str) -> None:
+    """List the searches."""
+    from search.home import Home
+    from search.status import list_searches, show_list
+
+    show(output, list_searches(Home()), show_list)
+
+
+@click.command()
+@click.argument("search")
+@OUTPUT
+def status(search: str, output: str) -> None:
+    """Show one SEARCH: its state, its trials, its best, its budget."""
+    from search.home import Home
+    from search.status import show_status, status_of
+
+    show(output, status_of(Home().find(search)), show_status)
+
+
+@click.command()
+@click.argument("search")
+@OUTPUT
+def trials(search: str, output: str) -> None:
+    """List the trials of SEARCH."""
+    from search.home import Home
+    from search.status import list_trials, show_trials
+
+    show(output, list_trials(Home().find(search)), show_trials)
+
+
+@click.command()
+@click.argument("search")
+@click.option("--to", required=True, help="A folder, s3://bucket/prefix, or models:/NAME.")
+@click.option("--per-optimizer", is_flag=True, help="The best of each optimizer.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["yaml", "hf-args"]),
+    default="yaml",
+    help="hf-args: also the flags of diffusers' train_unconditional.py.",
+)
+@OUTPUT
+def export(search: str, to: str, per_optimizer: bool, form: str, output: str) -> None:
+    """Write the best config of SEARCH with its weights, numbers, and a card."""
+    from search.export import export as export_search
+    from search.home import Home
+
+    home = Home()
+    result = export_search(home.find(search), home, to, per_optimizer, form)
+    show(output, result, lambda console, content: console.print(after_export(content)))
+
+
+@click.command()
+@click.argument("search")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    help="Claim only what is more than this share of the loss; 0.01 unless set.",
+)
+@OUTPUT
+def report(search: str, margin: float | None, output: str) -> None:
+    """Write the answer of SEARCH as a page, with its numbers and plots; unfinished ones too."""
+    from search.home import Home
+    from search.publish import publish
+    from search.report import show_answer, write_report
+    from search.status import open_book
+    from search.verdict import MARGIN
+
+    home = Home()
+    folder = home.find(search)
+    book = open_book(folder)
+    content = write_report(folder, book, MARGIN if margin is None else margin)
+    show(output, content, lambda console, content: show_answer(folder, content, console))
+    if problem := publish(folder, home, book, content):
+        click.echo(f"not sent to MLflow: {problem}", err=True)
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--steps", type=click.IntRange(min=1), help="Train for so many steps instead.")
+@click.option("--seed", type=click.IntRange(min=0), help="Train with another seed.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write checkpoint and metrics here.")
+@OUTPUT
+def train(
+    config: Path, steps: int | None, seed: int | None, out: Path | None, output: str
+) -> None:
+    """Train one CONFIG without Ray; an exported one reproduces its trial's numbers."""
+    from search.training import train_config
+
+    metrics = train_config(config, steps, seed, out, progress_console(output))
+    show(output, metrics, lambda console, m: console.print(f"val_loss {m['val_loss']:.6f}"))
+    if metrics["diverged_at"] is not None:
+        sys.exit(1)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=5000, show_default=True)
+def ui(host: str, port: int) -> None:
+    """Open the MLflow UI on the store of the searches here."""
+    from search.home import Home
+    from search.ui import serve
+
+    serve(Home(), host, port)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON schema of a spec, for editors."""
+    from search.spec import SearchSpec
+
+    click.echo(json.dumps(SearchSpec.model_json_schema(), indent=2))
+
+
+def after_export(content: dict[str, Any]) -> str:
+    """What was exported where, and what can be done with it."""
+    lines = []
+    for row in content["exported"]:
+        if "version" in row:
+            lines.append(f"Registered version {row['version']} of {row['to']}, alias champion")
+        else:
+            lines.append(f"Exported {row['optimizer']}-{row['trial']} to {row['to']}")
+    if "://" not in content["to"] and not content["to"].startswith("models:"):
+        lines.append(f"Train it again with: diffsweep train {content['to']}/config.yaml")
+    return "\n".join(lines)
