@@ -91,6 +91,7 @@ class Recorder:
         self.error: str | None = None  # why the last delivery failed
         self._book = Book()  # the search as far as it is delivered
         self._closing = threading.Event()
+        self._given_up = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
@@ -103,6 +104,7 @@ class Recorder:
         self._closing.set()
         self._wake.set()
         self._thread.join(PATIENCE)
+        self._given_up.set()  # what is left is for a resume
 
     @property
     def undelivered(self) -> int:
@@ -112,7 +114,7 @@ class Recorder:
     def _work(self) -> None:
         wait, store = PERIOD, None
         deadline = float("inf")
-        while True:
+        while not self._given_up.is_set():
             closing = self._closing.is_set()
             if closing:
                 deadline = min(deadline, time.monotonic() + PATIENCE)

@@ -21,9 +21,17 @@ from mlflow.entities import Run
 from PIL import Image
 
 from search import record
+from search.errors import BadInput
 from search.history import FORMAT, History
 from search.home import Folder, Home
-from search.record import Recorder, check_reachable, delivered, experiment_of, tracking_uri
+from search.record import (
+    Recorder,
+    check_reachable,
+    deliver_rest,
+    delivered,
+    experiment_of,
+    tracking_uri,
+)
 from search.space import settings
 from search.spec import SearchSpec
 from search.views import TAG
@@ -171,6 +179,21 @@ def test_the_embedded_store_holds_the_whole_search(spec: SearchSpec, folder: Fol
     assert (
         str(Home().artifacts) in client.get_experiment(parent.info.experiment_id).artifact_location
     )
+
+
+def test_what_was_not_delivered_when_the_search_ended_is_delivered_later(
+    spec: SearchSpec, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(folder.history, spec, folder.id)
+    with monkeypatch.context() as away:
+        away.setattr(record, "Store", lambda *_: 1 / 0)
+        with pytest.raises(
+            BadInput, match=f"{folder.id}: MLflow does not take the rest: division"
+        ):
+            away.setattr(record, "PATIENCE", 0.5)
+            deliver_rest(spec, folder, Home())
+    deliver_rest(spec, folder, Home())
+    assert_all_there(tracking_uri(spec, Home()), spec, folder)
 
 
 def test_what_is_delivered_twice_is_there_once(spec: SearchSpec, folder: Folder) -> None:
