@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -148,21 +151,30 @@ def show_result(folder: Folder, book: Book, console: Console) -> None:
             last_line = (trial.why or "").strip().splitlines()[-1:]
             console.print(f"{name(trial)} failed: {''.join(last_line)}", style="red")
     if book.state == "interrupted":
-        console.print(f"Interrupted. Go on with: [bold]diffsweep resume {book.id}[/]")
+        console.print(f"Interrupted. Go on with: [bold]{program()} resume {book.id}[/]")
         return
     if best(book) is not None:
         show_answer(folder, report_of(book), console)
         console.print(f"Exported to {folder.best}", soft_wrap=True)
         console.print("Next:")
         commands = {
-            f"diffsweep report {book.id}": "the answer as a page, with its plots",
-            "diffsweep ui": "browse every trial in MLflow",
-            f"diffsweep trials {book.id}": "what each trial did",
-            f"diffsweep export {book.id} --to DIR": "the config and weights, where you want them",
-            f"diffsweep train {folder.best}/config.yaml": "train the best config again",
+            f"report {book.id}": "the answer as a page, with its plots",
+            "ui": "browse every trial in MLflow",
+            f"trials {book.id}": "what each trial did",
+            f"export {book.id} --to DIR": "the config and weights, where you want them",
+            f"train {folder.best}/config.yaml": "train the best config again",
         }
         for command, meaning in commands.items():
-            console.print(f"  [bold]{command}[/]  [dim]{meaning}[/]", soft_wrap=True)
+            console.print(f"  [bold]{program()} {command}[/]  [dim]{meaning}[/]", soft_wrap=True)
+
+
+def program() -> str:
+    """How the command is called from here: by its path where its environment is not active."""
+    own = Path(sys.executable).parent / "diffsweep"
+    if not own.exists() or shutil.which("diffsweep") == str(own):
+        return "diffsweep"
+    here = Path.cwd()
+    return str(own.relative_to(here) if own.is_relative_to(here) else own)
 
 
 def iso(time_ms: int | None) -> str | None:
