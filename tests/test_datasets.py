@@ -90,7 +90,7 @@ def test_examples_that_can_not_be_trained_on_are_refused(x: Any, message: str) -
 
 
 @pytest.mark.parametrize(
-    "labels", [np.zeros(3), np.zeros(4), np.full(4, -1), np.zeros((4, 1), int)]
+    "labels", [np.zeros(3), np.zeros(4, complex), np.full(4, -1), np.zeros((4, 1), int)]
 )
 def test_labels_that_are_no_classes_are_refused(labels: Any) -> None:
     with pytest.raises(ValueError, match="mine: got labels of"):
