@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from search.analysis import ranked
 from search.engine import Engine
+from search.export import export_best
 from search.history import ENDED
 from search.home import Folder
 
 KEPT = 3  # best complete trials whose checkpoints stay, beside the best of each optimizer
+
+
+def leave_behind(engine: Engine, folder: Folder) -> None:
+    """Leave an ended search as people want to find it. Doing it again changes nothing."""
+    if ranked(engine.book):
+        export_best(folder, engine.book, folder.best)
+    drop_checkpoints(engine, folder)
+    write_study(engine, folder)
 
 
 def drop_checkpoints(engine: Engine, folder: Folder) -> None:

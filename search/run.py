@@ -11,10 +11,9 @@ from search.budget import hours_used
 from search.confirm import asked_for
 from search.engine import Engine
 from search.errors import BadInput
-from search.export import export_best
 from search.history import FORMAT, Book, DriverLock, History, read_book
 from search.home import Folder, Home
-from search.leftovers import drop_checkpoints, write_study
+from search.leftovers import leave_behind
 from search.local import concurrency, own_ray
 from search.origin import compare, notify, origin
 from search.progress import Progress
@@ -68,7 +67,7 @@ def resume(
     spec = SearchSpec.model_validate(book.spec)
     failed = [trial for trial in book.trials.values() if trial.state == "failed"]
     if book.state == "complete" and not more and not (retry and failed):
-        deliver_rest(spec, folder, home)
+        catch_up(spec, folder, home)
         console.print(f"{folder.id} is complete; `resume --trials N` adds to it")
         return folder, book
     if more:
@@ -79,6 +78,21 @@ def resume(
         console.print(f"[yellow]warning:[/] {warning}")
     again = [trial.number for trial in failed] if retry else []
     return folder, drive(spec, folder, home, data, concurrency(spec), console, again=again)
+
+
+def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
+    """Do what a driver that was killed at its very end, or found MLflow away, left undone.
+
+    Raises:
+        BadInput: MLflow is still away.
+    """
+    with DriverLock(folder.lock):
+        history = History(folder.history)
+        leave_behind(Engine(spec, history), folder)
+        history.close()
+        deliver_rest(spec, folder, home)
+    if not (folder.report / "report.json").exists():
+        publish(folder, home, history.book, write_report(folder, history.book))
 
 
 def confirm(
@@ -130,10 +144,7 @@ def drive(
 
                 tune_trials(spec, engine, folder, data, concurrent)
             engine.finish()
-            if ranked(history.book):
-                export_best(folder, history.book, folder.best)
-            drop_checkpoints(engine, folder)
-            write_study(engine, folder)
+            leave_behind(engine, folder)
         history.close()
     if recorder.undelivered:
         console.print(f"MLflow did not take all of it ({recorder.error}); nothing is lost.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -203,6 +204,17 @@ def test_training_the_exported_config_gives_the_exported_loss(
 def test_run_leaves_the_export_of_its_best(search: Search) -> None:
     names = {path.name for path in (search.home / search.id / "best").iterdir()}
     assert {"config.yaml", "model.safetensors", "metrics.json", "README.md"} <= names
+
+
+def test_what_a_driver_killed_at_its_very_end_left_undone_is_done(search: Search) -> None:
+    folder = search.home / search.id
+    content = (folder / "best" / "metrics.json").read_text()
+    shutil.rmtree(folder / "best")
+    shutil.rmtree(folder / "report")
+    (folder / "study.journal").unlink()
+    search.command("resume", search.id)
+    assert (folder / "best" / "metrics.json").read_text() == content
+    assert (folder / "report" / "report.html").exists() and (folder / "study.journal").exists()
 
 
 def complete(search: Search) -> list[dict[str, Any]]:
