@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from search.checks import notes
 from search.describe import yaml_text
 from search.scheduler import rung_levels
 from search.space import Choices, Fixed, Range, baselines
-from search.spec import SearchSpec, notes
+from search.spec import SearchSpec
 from search.verdict import smallest_difference
 
 SEED_NOISE = 0.003  # standard deviation of the loss over seeds, a share of it: the median measured

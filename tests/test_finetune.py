@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from search.spec import check, load_spec
+from search.checks import check
+from search.spec import load_spec
 from trainable import checkpoint
 from trainable.augment import Augment
 from trainable.build_optimizer import optimizer_bytes

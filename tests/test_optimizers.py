@@ -11,10 +11,10 @@ from conftest import make_config, make_spec
 from pydantic import ValidationError
 from torch import nn
 
+from search.checks import check
 from search.plan import plan
 from search.priors import DEFAULT_KNOBS, PUBLISHED
 from search.space import Space, choice_of, settings
-from search.spec import check
 from trainable import checkpoint
 from trainable.adafactor import MatrixAdafactor
 from trainable.build_optimizer import hidden_matrices, optimizer_bytes

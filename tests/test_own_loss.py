@@ -12,7 +12,7 @@ import torch
 from conftest import SMALL, make_config, make_spec
 from torch import Tensor
 
-from search.spec import check
+from search.checks import check
 from trainable import checkpoint
 from trainable.datasets import load_data
 from trainable.preflight import try_model

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from search.checks import NOT_YET
 from search.errors import BadInput
 from search.reading import parse
-from search.spec import NOT_YET, SearchSpec, load_spec
+from search.spec import SearchSpec, load_spec
 
 
 def spec_of(tmp_path: Path, text: str, *overrides: str) -> SearchSpec:

@@ -12,7 +12,7 @@ import torch
 from conftest import make_config, make_spec
 from torch import Tensor, nn
 
-from search.spec import check
+from search.checks import check
 from trainable.clipping import Clipping
 from trainable.datasets import Data, load_data
 from trainable.stability import HORIZON, Spikes, StepLog, gradient_variance, update_ratio

@@ -1,0 +1,163 @@
+"""Faults of a spec that need more than one key to see, and keys whose capability is to come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from search.reading import KeyPath, in_words, nearest, shown
+from search.space import Knobs, Range, WarmupSteps, keeps_lr
+from trainable.config import TrialConfig
+from trainable.optimizers import OPTIMIZERS, EightBit
+from trainable.shelf import code_fault, load, use_code
+
+if TYPE_CHECKING:
+    from search.spec import SearchSpec
+
+
+def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    """Faults that need more than one key to see: where, and what is wrong."""
+    yield from _not_yet(spec)
+    for name, knobs in spec.space.optimizer.items():
+        yield from _check_optimizer(name, knobs)
+    yield from _check_shared(spec)
+    yield from _check_baselines(spec)
+    yield from _check_sampler(spec)
+    yield from _check_own_code(spec)
+    if spec.resources.gpu > 1 and spec.resources.gpu % 1:
+        yield (
+            ("resources", "gpu"),
+            f"{spec.resources.gpu:g} GPUs: a fraction of one, or whole ones",
+        )
+    for index, folder in enumerate(spec.code):
+        if fault := code_fault(folder):
+            yield ("code", index), fault
+    steps, grace = spec.trial.steps, spec.scheduler.grace_steps
+    if grace is not None and grace > steps:
+        yield (
+            ("scheduler", "grace_steps"),
+            f"{grace} is beyond the budget of a trial, which is trial.steps = {steps}",
+        )
+    if spec.trial.report_every > steps:
+        yield ("trial", "report_every"), f"{spec.trial.report_every} is more than trial.steps"
+
+
+def _check_optimizer(name: str, knobs: Knobs) -> Iterator[tuple[KeyPath, str]]:
+    where = ("space", "optimizer", name)
+    if ":" in name:
+        if "lr" not in knobs:
+            yield where, "an optimizer of one's own needs a range for lr"
+        return
+    if name not in OPTIMIZERS:
+        yield where, f"unknown optimizer '{name}'" + nearest(name, OPTIMIZERS)
+        return
+    entry = OPTIMIZERS[name]
+    valid = [field for field in entry.model_fields if field != "type"]
+    for knob, dimension in knobs.items():
+        if knob not in valid:
+            yield (*where, knob), "unknown key" + nearest(knob, valid)
+            continue
+        for end in dimension.ends:
+            try:
+                entry.model_validate({"type": name, "lr": 1e-3, knob: end})
+            except ValidationError as error:
+                yield (*where, knob), in_words(error.errors()[0], entry)
+                break
+
+
+def notes(spec: SearchSpec) -> Iterator[str]:
+    """What is no fault, but should be known before a search starts: shown by `check`."""
+    for name, knobs in spec.space.optimizer.items():
+        if keeps_lr(name):
+            yield f"{name}: its trials have lr_schedule constant, since the method needs it"
+        if name == "prodigy":
+            ends = [end for end in knobs["lr"].ends if isinstance(end, int | float)]
+            if min(ends) < 0.1 or max(ends) > 10:
+                yield (
+                    f"{name}: lr is a factor of its own estimate and should be about 1, got "
+                    + " ... ".join(f"{end:g}" for end in ends)
+                )
+        if name in OPTIMIZERS and issubclass(OPTIMIZERS[name], EightBit):
+            yield f"{name}: needs bitsandbytes and a CUDA device where its trials run"
+
+
+def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    some = {"optimizer": {"type": "adam", "lr": 1e-3}}
+    for name, dimension in spec.space.shared():
+        key, in_steps = name.partition(".")[0], isinstance(spec.space.warmup, WarmupSteps)
+        for end in dimension.ends:
+            value: Any = end
+            if key == "warmup" and in_steps:
+                value = {"steps": int(end)} if isinstance(end, float) else {"steps": end}
+            elif key == "batch_size" and isinstance(dimension, Range):
+                value = int(end) if isinstance(end, float) else end
+            try:
+                spec.trial.resolve(**some, **{key: value})
+            except ValidationError as error:
+                yield ("space", key), in_words(error.errors()[0], TrialConfig)
+                break
+
+
+def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    kind, where = spec.sampler.type, ("sampler", "type")
+    if kind == "gp" and spec.allocation == "adaptive" and len(spec.optimizers) > 1:
+        yield (
+            where,
+            "gp can't search several optimizers together, whose knobs differ; use "
+            "allocation: equal (a study for each), or sampler tpe",
+        )
+    if kind == "grid":
+        for name in spec.optimizers:
+            for key, dimension in spec.space.dimensions(name):
+                if isinstance(dimension, Range):
+                    yield where, f"grid needs lists of choices, {key} is a range"
+
+
+def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    for index, config in enumerate(() if isinstance(spec.baselines, str) else spec.baselines):
+        where = ("baselines", index)
+        try:
+            optimizer = spec.trial.resolve(**config).optimizer.type
+        except ValidationError as error:
+            for detail in error.errors():
+                path = ".".join(str(key) for key in detail["loc"] if key in config)
+                yield (*where, path), in_words(detail, TrialConfig)
+            continue
+        if optimizer not in spec.space.optimizer:
+            yield where, f"optimizer '{optimizer}' is not in space.optimizer"
+
+
+def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    """Import what the user's own entries name; whatever their code raises is told in a line."""
+    named: dict[KeyPath, str] = {
+        ("trial", "dataset", "type"): spec.trial.dataset.type,
+        ("trial", "model", "type"): spec.trial.model.type,
+        **{("space", "optimizer", name): name for name in spec.optimizers},
+    }
+    for where, target in named.items():
+        if ":" not in target:
+            continue
+        try:
+            use_code(folder for folder in spec.code if code_fault(folder) is None)
+            load(target)
+        except ValueError as error:
+            yield where, str(error).splitlines()[0]
+
+
+def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    """Keys of the interface whose capability does not exist yet: refused, never ignored."""
+    for path, asked in NOT_YET.items():
+        value: Any = spec
+        for key in path.split("."):
+            value = getattr(value, key)
+        if asked(value):
+            text = shown(value) if isinstance(value, str | int | float) else "this"
+            yield tuple(path.split(".")), f"{text} is not available yet"
+
+
+NOT_YET: dict[str, Callable[[Any], bool]] = {
+    "resources.workers": lambda value: value > 1,
+    "storage": lambda value: value is not None,
+}
