@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from search.dimensions import Knobs, Range
 from search.reading import KeyPath, in_words, nearest, shown
-from search.space import Knobs, Range, WarmupSteps, keeps_lr
+from search.space import WarmupSteps, keeps_lr
 from trainable.config import TrialConfig
 from trainable.optimizers import OPTIMIZERS, EightBit
 from trainable.shelf import code_fault, load, use_code

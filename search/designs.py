@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from search.dimensions import WHOLE_NUMBERS, Choices, Fixed, Range, between, quantile_of
 from search.history import Trial
-from search.space import WHOLE_NUMBERS, Choices, Fixed, Range, Space, between, quantile_of
+from search.space import Space
 
 FIRST_SIGMA = 0.25  # of the search distribution, in quantiles of the ranges
 

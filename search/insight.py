@@ -15,9 +15,9 @@ import numpy as np
 from scipy import stats
 
 from search.analysis import better, objective, ranked
+from search.dimensions import Choices, Range
 from search.history import Book, Trial
 from search.scheduler import rung_levels
-from search.space import Choices, Range
 from search.spec import SearchSpec
 
 BASIN = 0.05  # a learning rate belongs to the basin if its loss is within this of the best

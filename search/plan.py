@@ -10,8 +10,9 @@ from rich.tree import Tree
 
 from search.checks import notes
 from search.describe import yaml_text
+from search.dimensions import Choices, Fixed, Range
 from search.scheduler import rung_levels
-from search.space import Choices, Fixed, Range, baselines
+from search.space import baselines
 from search.spec import SearchSpec
 from search.verdict import smallest_difference
 

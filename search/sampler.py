@@ -26,8 +26,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.designs import combinations, evolve, sobol
+from search.dimensions import Range, between
 from search.history import Trial
-from search.space import Range, Space, between, distributions
+from search.space import Space, distributions
 
 PENALTY = 10.0  # a diverged trial counts as worse than the worst value seen by so many times it
 ATTEMPTS = 20  # to propose something that was not tried yet

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from books import CONFIRMED, LRS, Writer, curve, whole, with_test
 
+from search.dimensions import Range
 from search.home import Folder
 from search.insight import best_of, edge, importance, rungs
 from search.report import reached, report_of, write_report
 from search.report_tables import quality_table
-from search.space import Range
 from search.standing import standing
 from search.verdict import NOT_SHOWN
 

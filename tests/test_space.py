@@ -8,18 +8,8 @@ import optuna
 import pytest
 from pydantic import ValidationError
 
-from search.space import (
-    DEFAULT_KNOBS,
-    PUBLISHED,
-    Choices,
-    Fixed,
-    Range,
-    Space,
-    baselines,
-    choice_of,
-    contains,
-    settings,
-)
+from search.dimensions import Choices, Fixed, Range, contains
+from search.space import DEFAULT_KNOBS, PUBLISHED, Space, baselines, choice_of, settings
 from trainable.config import TrialSettings
 from trainable.optimizers import OPTIMIZERS
 
