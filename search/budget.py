@@ -26,7 +26,8 @@ def asked(book: Book) -> int:
 
 def elapsed(book: Book, now: float) -> float:
     """Seconds that drivers of this search have run, the present one up to `now`."""
-    return book.seconds + max(0.0, now - (book.last_event or 0) / 1000)
+    since = 0.0 if book.last_event is None else now - book.last_event / 1000
+    return book.seconds + max(0.0, since)
 
 
 def hours_used(spec: SearchSpec, book: Book, now: float | None = None) -> float:

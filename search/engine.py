@@ -152,7 +152,7 @@ class Engine:
         if metrics.get("diverged_at") is not None or _is_bad(metrics[self.metric]):
             where = metrics.get("diverged_at") or metrics["step"]
             return self.end(number, "diverged", f"not finite at step {where}")
-        if trial.samples >= trial.config["steps"] * trial.config["batch_size"]:
+        if trial.samples >= trial.full_samples:
             return self.end(number, "complete", None)
         arm, verdict = self.arms.of(trial), "go"
         if not trial.full and trial.samples != trial.promoted:

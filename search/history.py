@@ -55,6 +55,12 @@ class Trial:
         """The clock of the last report that counts."""
         return self.reports[-1]["samples"] if self.reports else 0
 
+    @property
+    def full_samples(self) -> int:
+        """The clock at the end of its budget."""
+        samples: int = self.config["steps"] * self.config["batch_size"]
+        return samples
+
     def last(self, metric: str) -> float | None:
         """The last reported value of a metric."""
         return self.reports[-1].get(metric) if self.reports else None

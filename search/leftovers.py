@@ -7,6 +7,7 @@ from search.engine import Engine
 from search.export import export_best
 from search.history import ENDED
 from search.home import Folder
+from trainable.checkpoint import NAME as CHECKPOINT
 
 KEPT = 3  # best complete trials whose checkpoints stay, beside the best of each optimizer
 
@@ -27,7 +28,7 @@ def drop_checkpoints(engine: Engine, folder: Folder) -> None:
         wanted |= {trial.number for trial in ranked(book, optimizer)[:1]}
     for trial in book.trials.values():
         if trial.state in ENDED and not trial.again and trial.number not in wanted:
-            (folder.trial(trial.number) / "checkpoint.pt").unlink(missing_ok=True)
+            (folder.trial(trial.number) / CHECKPOINT).unlink(missing_ok=True)
 
 
 def write_study(engine: Engine, folder: Folder) -> None:

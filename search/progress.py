@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from search.analysis import best, by_optimizer
+from search.budget import elapsed
 from search.confirm import planned
 from search.describe import name, number, settings_of
 from search.history import ENDED, Book
@@ -61,27 +62,20 @@ class Progress:
             text.append(f"best {number(trial.last('val_loss'))} ({name(trial)})  ", "bold")
         total = book.spec["budget"]["trials"] + planned(book)
         text.append(f"{sum(t.state in ENDED for t in book.trials.values())}/{total} trials  ")
-        text.append(f"{clock(elapsed(book))}, about {clock(time_left(book))} left")
+        text.append(f"{clock(elapsed(book, time.time()))}, about {clock(time_left(book))} left")
         return text
-
-
-def elapsed(book: Book) -> float:
-    """Seconds that the search has run, up to now."""
-    since = (time.time() * 1000 - book.last_event) / 1000 if book.last_event else 0
-    return book.seconds + since
 
 
 def time_left(book: Book) -> float | None:
     """Seconds until the trials are through, at the pace so far; None before there is one."""
     shares = [
-        1.0 if t.state in ENDED else t.samples / (t.config["steps"] * t.config["batch_size"])
-        for t in book.trials.values()
+        1.0 if t.state in ENDED else t.samples / t.full_samples for t in book.trials.values()
     ]
     done = sum(shares)
     if done < 1:
         return None
     left: float = book.spec["budget"]["trials"] + planned(book) - done
-    return max(0.0, left * elapsed(book) / done)
+    return max(0.0, left * elapsed(book, time.time()) / done)
 
 
 def clock(seconds: float | None) -> str:

@@ -25,7 +25,6 @@ from trainable.config import TrialSettings
 from trainable.shelf import Frozen, Listed
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-METRICS = ("val_loss", "val_loss_q1", "val_loss_q2", "val_loss_q3", "val_loss_q4")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from search.analysis import best, by_optimizer, summary
+from search.budget import elapsed
 from search.describe import name, number
 from search.history import Book, DriverLock, read_book
 from search.home import Folder, Home
-from search.progress import best_config, clock, compact, elapsed, result_table, time_left
+from search.progress import best_config, clock, compact, result_table, time_left
 from search.record import delivered
 from search.report import report_of, show_answer
 
@@ -53,7 +55,7 @@ def status_of(folder: Folder) -> dict[str, Any]:
         "budget": {
             "trials": {"used": len(book.stage("search")), "of": book.spec["budget"]["trials"]},
             "wall_clock": {
-                "used": round(elapsed(book) if running else book.seconds, 1),
+                "used": round(elapsed(book, time.time()) if running else book.seconds, 1),
                 "of": book.spec["budget"]["wall_clock"],
             },
         },
