@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from search.storage import MISTYPED
+
 FILE_KINDS = ("onnx:", "torchscript:")  # of quality.features, before a path
 
 
@@ -16,6 +18,8 @@ def anchor(data: dict[str, Any], folder: Path) -> None:
     base = folder.absolute()
     if isinstance(data.get("code"), list):
         data["code"] = [absolute(base, entry) for entry in data["code"]]
+    if "storage" in data and not MISTYPED.match(str(data["storage"])):
+        data["storage"] = absolute(base, data["storage"])
     for settings in (data.get("trial"), data):  # a spec has a section for them, a config has not
         if not isinstance(settings, dict):
             continue

@@ -9,12 +9,14 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from search.history import Book
 from search.home import Folder
+from search.shipping import digest as code_digest
 from search.spec import SearchSpec
 from trainable.datasets import Data
 
@@ -31,6 +33,7 @@ def origin(spec: SearchSpec, data: Data) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: installed(name) for name in PACKAGES},
         "data": digest.hexdigest()[:16],
+        **({"code": "-".join(code_digest(Path(path)) for path in spec.code)} if spec.code else {}),
     }
 
 
@@ -47,6 +50,8 @@ def compare(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         if before.get(key, value) != value:
             if key == "data":
                 yield "the data is not what the search began with; old and new trials differ"
+            elif key == "code":
+                yield "your code is not what the search began with; old and new trials differ"
             else:
                 yield f"{key} was {before[key]} when the search began, and is {value} now"
 
