@@ -54,7 +54,7 @@ def test_only_held_out_examples_are_read_into_memory(tmp_path: Path) -> None:
     assert data.nbytes == data.validation.x.nbytes + data.test.x.nbytes
     assert data.limit == x.max()
     everything = [first_values(part.x[:]) for part in data.parts]
-    assert sorted(sum(everything, [])) == first_values(x)
+    assert sorted(value for part in everything for value in part) == first_values(x)
     assert [len(part) for part in everything] == [196, 42, 42]
 
 
@@ -70,7 +70,7 @@ def test_the_parts_are_the_same_as_of_data_in_memory(tmp_path: Path) -> None:
 def write_module(folder: Path, name: str, loading: str) -> None:
     (folder / f"{name}_data.py").write_text(
         "import numpy as np\nfrom pathlib import Path\n\n"
-        "files = sorted(f for f in Path(__file__).parent.glob('*.npy') if 'labels' not in f.name)\n"
+        "files = sorted(Path(__file__).parent.glob('?.npy'))\n"
         f"def load():\n    return {loading}\n"
     )
 
@@ -99,7 +99,7 @@ def test_what_is_sent_to_a_trial_is_names_of_files(tmp_path: Path) -> None:
     sent = pickle.dumps(data)
     numbers = 8 * len(data.train.x)
     assert len(sent) < held_out + numbers + 10_000 < in_files
-    again: Data = pickle.loads(sent)  # noqa: S301
+    again: Data = pickle.loads(sent)
     assert np.array_equal(again.train.x[:50], data.train.x[:50])
 
 
@@ -178,7 +178,7 @@ def test_a_bad_file_is_told_by_name(harm: object, told: str, tmp_path: Path) -> 
 
 
 def test_a_folder_without_shards_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no .npy files under"):
+    with pytest.raises(ValueError, match=r"no \.npy files under"):
         load_data(Shards(path=str(tmp_path)))
 
 
@@ -248,6 +248,6 @@ def test_a_host_without_the_files_is_told(tmp_path: Path) -> None:
     write(tmp_path)
     sent = pickle.dumps(load_data(Shards(path=str(tmp_path))))
     (tmp_path / "0.npy").unlink()
-    elsewhere: Data = pickle.loads(sent)  # noqa: S301
+    elsewhere: Data = pickle.loads(sent)
     with pytest.raises(ValueError, match="every host that trains needs it"):
         elsewhere.train.x[:]

@@ -139,6 +139,7 @@ def backward(state: TrainState, batch: Batch) -> Tensor:
 
 def report(state: TrainState) -> dict[str, Any]:
     """Validate, and say how the training stands. `weights` names the best: raw, or an EMA."""
+    began = time.perf_counter()
     losses = {name: validate(state, name) for name in (RAW, *state.emas.averages)}
     best = min(losses, key=lambda name: (math.isnan(losses[name][0]), losses[name][0]))
     metrics: dict[str, Any] = {
@@ -152,6 +153,7 @@ def report(state: TrainState) -> dict[str, Any]:
         **test_losses(state, best),
         "weights": best,
         "steps_per_second": state.timed_steps / state.seconds if state.seconds else 0.0,
+        "validation_seconds": time.perf_counter() - began,
         "parameters": sum(weight.numel() for weight in state.model.parameters()),
         "optimizer_bytes": optimizer_bytes(state.optimizer),
         "peak_memory_bytes": state.memory.bytes(),
