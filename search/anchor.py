@@ -26,8 +26,9 @@ def anchor(data: dict[str, Any], folder: Path) -> None:
         if "init" in settings:
             settings["init"] = absolute(base, settings["init"])
         dataset, quality = settings.get("dataset"), settings.get("quality")
-        if isinstance(dataset, dict) and "path" in dataset and ":" not in str(dataset.get("type")):
-            dataset["path"] = absolute(base, dataset["path"])
+        if isinstance(dataset, dict) and ":" not in str(dataset.get("type")):
+            for key in dataset.keys() & {"path", "cache"}:
+                dataset[key] = absolute(base, dataset[key])
         if isinstance(quality, dict) and str(quality.get("features")).startswith(FILE_KINDS):
             kind, _, path = quality["features"].partition(":")
             quality["features"] = f"{kind}:{absolute(base, path)}"

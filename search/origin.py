@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shlex
@@ -26,13 +25,10 @@ NOTIFY_SECONDS = 60  # that the command of `notify` may take
 
 def origin(spec: SearchSpec, data: Data) -> dict[str, Any]:
     """Versions and a fingerprint of the data."""
-    digest = hashlib.sha256()
-    for part in data.parts:
-        digest.update(part.x.tobytes())
     return {
         "python": platform.python_version(),
         **{name: installed(name) for name in PACKAGES},
-        "data": digest.hexdigest()[:16],
+        "data": data.fingerprint,
         **({"code": "-".join(code_digest(Path(path)) for path in spec.code)} if spec.code else {}),
     }
 
