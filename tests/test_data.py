@@ -14,7 +14,6 @@ from pyarrow import fs, parquet
 
 from trainable.config import TrialSettings
 from trainable.datasets import Data, check_examples, load_data, split
-from trainable.loaders import remote
 from trainable.tensors import scaled, view
 
 
@@ -213,7 +212,7 @@ def test_images_on_s3_are_listed_and_read_as_those_on_disk(
         store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
         return store, address.removeprefix("s3://").rstrip("/")
 
-    monkeypatch.setattr(remote, "open_address", on_disk)
+    monkeypatch.setattr("trainable.loaders.remote.open_address", on_disk)
     remote = load(type="folder", path="s3://bucket/pics/", size=8, labels="folders")
     local = load(type="folder", path=str(folder.parent), size=8, labels="folders")
     assert (remote.train.x == local.train.x).all() and remote.classes == local.classes == 1
