@@ -254,9 +254,8 @@ def test_files_with_locks_are_refused_on_a_network_file_system(
 ) -> None:
     check_local(tmp_path, "DIFFSWEEP_HOME", "use another")
     monkeypatch.setattr("search.storage.network_kind", lambda path: "nfs4")
-    with pytest.raises(
-        BadInput, match=r"DIFFSWEEP_HOME: .*\(nfs4\), where its locks.*use another"
-    ):
+    fault = r"DIFFSWEEP_HOME: .*\(nfs4\), where its locks.*use another"
+    with pytest.raises(BadInput, match=fault):
         check_local(tmp_path, "DIFFSWEEP_HOME", "use another")
 
 
