@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -153,9 +154,6 @@ class Postgres:
         self.uri = f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/mlflow"
         if os.getuid() == 0:
             shutil.chown(folder, "postgres")
-            for parent in folder.parents:  # pytest's folders are its user's alone
-                if parent.name.startswith("pytest-"):
-                    parent.chmod(0o711)
         self._run("initdb", "-D", str(self.data), "--auth=trust", "-U", "postgres", "-N")
 
     def start(self) -> None:
@@ -215,13 +213,15 @@ def _as_postgres(program: str, *arguments: str) -> list[str]:
 
 
 @pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     if not (POSTGRES / "postgres").exists():
         pytest.skip(f"no PostgreSQL in {POSTGRES}")
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    yield server
-    server.stop()
+    # pytest's own folders are for its user alone, and PostgreSQL may not run as root
+    with tempfile.TemporaryDirectory(prefix="dsw-pg-") as folder:
+        server = Postgres(Path(folder))
+        server.start()
+        yield server
+        server.stop()
 
 
 class Mlflow:

@@ -40,13 +40,26 @@ def mlflow(own_s3: S3, postgres: Postgres, tmp_path: Path) -> Iterator[Mlflow]:
     server.kill()
 
 
-def search(tmp_path: Path, **keys: Any) -> tuple[Path, Popen[bytes]]:
-    spec, home = tmp_path / "spec.yaml", tmp_path / "home"
-    lines = "".join(f"{key}: {value}\n" for key, value in keys.items())
-    spec.write_text(SPEC.replace("steps: 64", f"steps: {STEPS}") + lines)
-    process = begin(home, "run", str(spec))
-    wait_for_history(home, process)
-    return home, process
+Search = Callable[..., tuple[Path, Popen[bytes]]]
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Iterator[Search]:
+    """Begins a search with these keys of the spec; its driver does not outlive the test."""
+    begun: list[Popen[bytes]] = []
+
+    def search(**keys: Any) -> tuple[Path, Popen[bytes]]:
+        spec, home = tmp_path / "spec.yaml", tmp_path / "home"
+        lines = "".join(f"{key}: {value}\n" for key, value in keys.items())
+        spec.write_text(SPEC.replace("steps: 64", f"steps: {STEPS}") + lines)
+        begun.append(begin(home, "run", str(spec)))
+        wait_for_history(home, begun[0])
+        return home, begun[0]
+
+    yield search
+    for process in begun:
+        process.kill()
+        process.wait()
 
 
 def reports(home: Path) -> int:
@@ -68,8 +81,8 @@ def ended(home: Path, process: Popen[bytes]) -> Folder:
 
 
 @pytest.mark.timeout(1200)
-def test_s3_away_for_a_minute(own_s3: S3, tmp_path: Path) -> None:
-    home, process = search(tmp_path, storage=f"s3://{BUCKET}/{tmp_path.name}")
+def test_s3_away_for_a_minute(own_s3: S3, search: Search, tmp_path: Path) -> None:
+    home, process = search(storage=f"s3://{BUCKET}/{tmp_path.name}")
     wait_until(lambda: reports(home) >= 4, home, process)
     own_s3.kill()
     time.sleep(OUTAGE)
@@ -85,10 +98,10 @@ def test_s3_away_for_a_minute(own_s3: S3, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(1200)
 def test_s3_away_for_good_then_back_for_a_resume(
-    own_s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_s3: S3, search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DIFFSWEEP_STORAGE_PATIENCE", "20")
-    home, process = search(tmp_path, storage=f"s3://{BUCKET}/{tmp_path.name}")
+    home, process = search(storage=f"s3://{BUCKET}/{tmp_path.name}")
     wait_until(lambda: reports(home) >= 4, home, process)
     own_s3.kill()
     assert process.wait(LONGEST) == 1, output(home)
@@ -103,9 +116,9 @@ def test_s3_away_for_good_then_back_for_a_resume(
 
 @pytest.mark.timeout(1200)
 def test_postgresql_is_killed_and_starts_again(
-    mlflow: Mlflow, postgres: Postgres, tmp_path: Path
+    mlflow: Mlflow, postgres: Postgres, search: Search
 ) -> None:
-    home, process = search(tmp_path, tracking=f"{{uri: '{mlflow.uri}'}}")
+    home, process = search(tracking=f"{{uri: '{mlflow.uri}'}}")
     wait_until(lambda: reports(home) >= 4, home, process)
     postgres.kill()
     time.sleep(10)
@@ -114,8 +127,8 @@ def test_postgresql_is_killed_and_starts_again(
 
 
 @pytest.mark.timeout(1200)
-def test_mlflow_is_away_for_a_minute(mlflow: Mlflow, own_s3: S3, tmp_path: Path) -> None:
-    home, process = search(tmp_path, tracking=f"{{uri: '{mlflow.uri}'}}")
+def test_mlflow_is_away_for_a_minute(mlflow: Mlflow, own_s3: S3, search: Search) -> None:
+    home, process = search(tracking=f"{{uri: '{mlflow.uri}'}}")
     wait_until(lambda: reports(home) >= 4, home, process)
     mlflow.kill()
     before = reports(home)
