@@ -146,6 +146,7 @@ class EngineCallback(Adapter, Callback):
             return
         self.looked_at = time.monotonic()
         try:
+            self.engine.history.check()
             for request in take(self.folder):
                 self._act_on(request, trials)
             for number in self.engine.hung():
