@@ -145,7 +145,5 @@ def noise_levels(book: Book, content: Context) -> tuple[Figure, str] | None:
     axes.margins(y=0.12)
     axes.grid(axis="x", visible=False)
     legend_above(figure, axes)
-    return (
-        figure,
-        f"Bars are relative to the lowest loss of the quartile (labels: losses): {source}.",
-    )
+    labels = "; the labels are the losses" if len(confirmed) <= LABELLED else ""
+    return figure, f"Relative to the lowest loss of the quartile{labels}: {source}."

@@ -62,7 +62,7 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         "state": book.state,
         "finished": book.state == "complete",
         "objective": spec["objective"] | {"confirmed_on": test_metric(book)},
-        "data": {key: spec["trial"][key] for key in ("dataset", "model", "diffusion")},
+        "data": _data(book),
         "budget": _budget(book),
         "seeds": _seeds(book, stood),
         "optimizers": _optimizers(book, stood),
@@ -89,6 +89,13 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
     return content
 
 
+def _data(book: Book) -> dict[str, Any]:
+    """What was trained, and on what."""
+    known = (trial.reports[-1]["parameters"] for trial in book.trials.values() if trial.reports)
+    given = {key: book.spec["trial"][key] for key in ("dataset", "model", "diffusion")}
+    return given | {"parameters": next(known, None)}
+
+
 def _references(book: Book) -> dict[str, float]:
     """The quality of other real examples and of noise, which every measured trial reports."""
     for trial in book.trials.values():
@@ -108,7 +115,13 @@ def _before(book: Book) -> dict[str, Any] | None:
     value, best = first.last(metric), trials[0].last(metric)
     assert value and best is not None
     name = trial_name(first)
-    return {"name": name, "value": value, "best": best, "gain": abs(value - best) / abs(value)}
+    return {
+        "name": name,
+        "published": book.spec["baselines"] == "default",
+        "value": value,
+        "best": best,
+        "gain": abs(value - best) / abs(value),
+    }
 
 
 def _budget(book: Book) -> dict[str, Any]:
