@@ -12,6 +12,7 @@ from search.describe import number, yaml_text
 from search.plots import Drawing
 from search.report_tables import (
     by_optimizer_table,
+    noise_table,
     quality_table,
     settings_table,
     stability_table,
@@ -83,7 +84,8 @@ def _sections(
         yield section("samples", "Samples of the winners", _grids(grids, content))
     for name in ORDER:
         if name in figures:
-            yield section(name, figures[name].title, _figure(figures[name]))
+            below = noise_table(content) if name == "noise_levels" else ""
+            yield section(name, figures[name].title, _figure(figures[name]) + below)
     yield section("stability", "Stability", stability_table(content))
     yield section("configs", "The winning configs", settings_table(content))
     yield section("reproduce", "Do it again", _reproduce(content))

@@ -156,6 +156,18 @@ def quality_table(content: dict[str, Any]) -> str:
     return make_table(["", *QUALITY.values()], rows) + f'<p class="note">{note}</p>'
 
 
+def noise_table(content: dict[str, Any]) -> str:
+    """The winners' losses by quartile of the noise level, as the figure has them."""
+    rows = []
+    for name, row in content["optimizers"].items():
+        means, best = (row["confirmed"] or {}).get("means"), row["best"]
+        found, prefix = (means, "test_loss_q") if means else (best, "val_loss_q")
+        if found:
+            rows.append([name, *(number(found[f"{prefix}{q}"]) for q in range(1, 5))])
+    columns = ("optimizer", "quartile 1, least noise", "quartile 2", "quartile 3", "quartile 4")
+    return make_table(columns, rows)
+
+
 def stability_table(content: dict[str, Any]) -> str:
     """Divergence, and how far the largest gradient stood out."""
     rows = []
