@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         },
         "quality": {m: [v.json() for v in verdicts] for m, verdicts in stood.quality.items()},
         "quality_references": _references(book),
+        "quality_errors": _quality_errors(book),
         "before": _before(book),
         "unstable": [contender.name for contender in stood.unstable],
         "rungs": rungs(book),
@@ -94,6 +96,12 @@ def _data(book: Book) -> dict[str, Any]:
     known = (trial.reports[-1]["parameters"] for trial in book.trials.values() if trial.reports)
     given = {key: book.spec["trial"][key] for key in ("dataset", "model", "diffusion")}
     return given | {"parameters": next(known, None)}
+
+
+def _quality_errors(book: Book) -> dict[str, int]:
+    """Why the quality of samples could not be measured, and in how many trials."""
+    lasts = [trial.reports[-1] for trial in book.trials.values() if trial.reports]
+    return dict(Counter(last["quality_error"] for last in lasts if "quality_error" in last))
 
 
 def _references(book: Book) -> dict[str, float]:

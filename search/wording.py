@@ -145,6 +145,8 @@ def warnings_of(content: dict[str, Any]) -> list[str]:
                     else "."
                 )
             )
+    for why, count in content["quality_errors"].items():
+        found.append(f"The samples of {count} trials could not be measured: {why}.")
     for name in content["unstable"]:
         found.append(f"{name} did not complete all its confirm trials, so it is not judged.")
     return found

@@ -81,7 +81,8 @@ def ask(history: History, spec: SearchSpec, number: int) -> None:
 def metrics(trial: int, step: int) -> dict[str, Any]:
     values = {name: trial + step / 100 + i for i, name in enumerate(REPORT_METRICS)}
     ends = dict.fromkeys(END_METRICS, 1000) | {"parameters": 100}
-    return values | ends | {"step": step, "samples": 8 * step, "weights": "raw"}
+    failed = {"quality_error": "quality: not finite"} if trial == 0 else {}
+    return values | ends | {"step": step, "samples": 8 * step, "weights": "raw"} | failed
 
 
 @pytest.fixture
@@ -125,6 +126,8 @@ def assert_all_there(uri: str, spec: SearchSpec, folder: Folder) -> None:
     best = metrics(0, 12)["val_loss"]  # the only complete trial's
     assert parent.data.metrics["val_loss"] == parent.data.metrics["best_val_loss_adam"] == best
     assert set(children) == set(range(len(ENDS)))
+    assert children[0].data.tags["diffsweep.quality_error"] == "quality: not finite"
+    assert "diffsweep.quality_error" not in children[1].data.tags
     for number, state in enumerate(ENDS):
         run = children[number]
         tags = run.data.tags
