@@ -71,7 +71,7 @@ def compose(text: str) -> Iterator[str]:
             yield f"{name}: no version"
         for key, value in service.get("environment", {}).items():
             secret = any(word in key for word in ("PASSWORD", "SECRET", "TOKEN"))
-            if secret and not value.startswith("${") or ":-" in value:
+            if (secret and not value.startswith("${")) or ":-" in value:
                 yield f"{name}: {key} has a default"
         if "ray start" in service.get("command", ""):
             yield from ray_of_compose(name, service)
