@@ -6,13 +6,15 @@ import sys
 
 import click
 
-from cluster import results, searching
+from cluster import results, searching, serving
 from cluster.shared import INTERRUPTED
 from search.errors import BadInput, DiffsweepError
 
 COMMANDS = (
+    serving.init,
     searching.check,
     searching.run,
+    serving.submit,
     searching.resume,
     searching.confirm,
     searching.stop,
@@ -24,10 +26,13 @@ COMMANDS = (
     results.ls,
     results.status,
     results.trials,
+    serving.logs,
     results.export,
     results.report,
     results.train,
     results.ui,
+    serving.up,
+    serving.down,
     results.schema,
 )
 

@@ -74,6 +74,7 @@ class Book:
     spec: dict[str, Any] = field(default_factory=dict)
     trials: dict[int, Trial] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)  # versions, and the data's fingerprint
+    job: str | None = None  # the Ray job that drives it, or did last; None where it ran attached
     ending: bool = False  # the driver has written its last word
     imported: list[Trial] = field(default_factory=list)  # of earlier searches, for the sampler
     state: str = "pending"
@@ -90,7 +91,7 @@ class Book:
             case "start":
                 self.id, self.spec, self.state = event["search"], event["spec"], "running"
                 self.origin = self.origin or event.get("origin", {})
-                self.why, self.ending = None, False
+                self.why, self.ending, self.job = None, False, event.get("job")
                 self.started = self.started or event["time"]
                 self.sessions += 1
                 self.session_began = event["time"]
@@ -152,6 +153,7 @@ class History:
 
     def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
         self.clock, self.book = clock, Book()
+        self.tell: Callable[[Event], object] = lambda event: None  # called when it is applied
         self._file: IO[bytes] | None = None
         if path is None:
             return
@@ -169,6 +171,7 @@ class History:
             if event != "report":  # a lost report is made again from the checkpoint before it
                 os.fsync(self._file.fileno())
         self.book.apply(line)
+        self.tell(line)
         return line
 
     def close(self) -> None:

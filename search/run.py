@@ -13,8 +13,10 @@ from search.engine import Engine
 from search.errors import BadInput
 from search.history import FORMAT, Book, DriverLock, History, read_book
 from search.home import Folder, Home
+from search.joined import Place
 from search.leftovers import leave_behind
-from search.local import concurrency, own_ray
+from search.local import Here
+from search.logs import tell
 from search.origin import compare, notify, origin
 from search.progress import Progress
 from search.publish import publish
@@ -25,26 +27,34 @@ from search.spec import Confirm, SearchSpec
 from search.warm_start import import_trials
 from trainable.datasets import Data
 
+HERE = Here()
+
 
 def run(
-    spec: SearchSpec, home: Home, console: Console, earlier: tuple[str, ...] = ()
+    spec: SearchSpec,
+    home: Home,
+    console: Console,
+    earlier: tuple[str, ...] = (),
+    place: Place = HERE,
+    id: str | None = None,
 ) -> tuple[Folder, Book]:
-    """Run a search here, attached, and leave its best trial exported.
+    """Run a search, attached, and leave its best trial exported.
 
-    `earlier` are ids of searches to learn from.
+    `earlier` are ids of searches to learn from. `place` is where its trials run: on this machine,
+    or on the cluster that this process is a job of, which then knows it by its `id` already.
 
     Raises:
         BadInput: the data, the model, the machine or the tracking server won't do; nothing began.
     """
     home.prepare()
     check_reachable(tracking_uri(spec, home))
-    concurrent = concurrency(spec)
+    concurrent = place.concurrency(spec)
     data = prepare_data(spec)
     for note in data.notes:
         console.print(f"note: {note}")
     imported = import_trials(spec, [home.find(name) for name in earlier], console)
-    folder = home.new(spec.name)
-    return folder, drive(spec, folder, home, data, concurrent, console, imported)
+    folder = home.new(spec.name, id)
+    return folder, drive(spec, folder, home, data, concurrent, console, imported, place=place)
 
 
 def resume(
@@ -53,6 +63,7 @@ def resume(
     console: Console,
     more: dict[str, float] | None = None,
     retry: bool = False,
+    place: Place = HERE,
 ) -> tuple[Folder, Book]:
     """Go on with a search where its last driver left it, if given with more budget.
 
@@ -77,7 +88,8 @@ def resume(
     for warning in compare(book.origin, origin(spec, data)):
         console.print(f"[yellow]warning:[/] {warning}")
     again = [trial.number for trial in failed] if retry else []
-    return folder, drive(spec, folder, home, data, concurrency(spec), console, again=again)
+    concurrent = place.concurrency(spec)
+    return folder, drive(spec, folder, home, data, concurrent, console, again=again, place=place)
 
 
 def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
@@ -96,7 +108,7 @@ def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
 
 
 def confirm(
-    home: Home, search: str, given: dict[str, Any], console: Console
+    home: Home, search: str, given: dict[str, Any], console: Console, place: Place = HERE
 ) -> tuple[Folder, Book]:
     """Confirm the winners of a search on fresh seeds; what is left of the search runs before.
 
@@ -113,7 +125,7 @@ def confirm(
     wanted = Confirm.model_validate(known.model_dump() | given)
     spec = SearchSpec.model_validate(book.spec).model_copy(update={"confirm": wanted})
     data = prepare_data(spec)
-    return folder, drive(spec, folder, home, data, concurrency(spec), console)
+    return folder, drive(spec, folder, home, data, place.concurrency(spec), console, place=place)
 
 
 def drive(
@@ -125,12 +137,15 @@ def drive(
     console: Console,
     imported: list[dict[str, Any]] | None = None,
     again: list[int] | None = None,
+    place: Place = HERE,
 ) -> Book:
     """Run a search, or what is left of it, until its end or an interruption."""
     with DriverLock(folder.lock):
         history = History(folder.history)
+        if place.job:  # nobody watches; its log is all there is to see
+            history.tell = lambda event: tell(console, event, history.book)
         given = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, data)}
-        history.write("start", search=folder.id, format=FORMAT, **given)
+        history.write("start", search=folder.id, format=FORMAT, job=place.job, **given)
         if imported:
             history.write("import", trials=imported)
         for number in again or []:
@@ -139,8 +154,8 @@ def drive(
         with recorder, Progress(history.book, console) as progress:
             engine = Engine(spec, history)
             progress.note = "starting Ray"
-            with own_ray(data.nbytes):
-                from search.tuning import tune_trials  # imports Ray, which own_ray prepares
+            with place.ray(data.nbytes):
+                from search.tuning import tune_trials  # imports Ray, which the place prepares
 
                 tune_trials(spec, engine, folder, data, concurrent)
             engine.finish()

@@ -15,6 +15,7 @@ from trainable.build import free_memory
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.output import capture
 from trainable.quality import measure
 from trainable.shelf import use_code
 from trainable.train import TrainState, next_report, report, sample, train_until
@@ -26,7 +27,8 @@ class DiffusionTrial(tune.Trainable):
     """Trains up to the next report in each `step`.
 
     Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
-    "test": whether it is measured on the test part too}.
+    "test": whether it is measured on the test part too,
+    "capture": whether what the process prints goes to the trial's folder}.
     A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
     error of the user's code ("code") or too little memory ("oom") is a result, so that only a
     lost process is retried by Ray.
@@ -50,6 +52,8 @@ class DiffusionTrial(tune.Trainable):
         free_memory()
         try:
             self.folder = Path(config["folder"])
+            if config.get("capture"):
+                capture(self.folder)
             self.rungs: list[int] = config["rungs"]
             trial = TrialConfig.model_validate(config["trial"])
             use_code(trial.code)
@@ -106,6 +110,7 @@ class DiffusionTrial(tune.Trainable):
     def fail(self, error: Exception) -> None:
         """Keep what went wrong as this trial's result, and let go of its memory."""
         last_frames = "".join(traceback.format_exception(error)[-6:])
+        print(last_frames, flush=True)
         self.failure = {"kind": "oom" if is_out_of_memory(error) else "code", "why": last_frames}
         self.state = None
 
