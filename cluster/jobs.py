@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import shlex
@@ -46,6 +47,7 @@ def start(
     environment: dict[str, Any] = {"py_modules": packages(), "env_vars": STOPPING}
     if working_dir is not None:
         environment["working_dir"] = str(working_dir)
+    logging.disable(logging.INFO)  # a line for each file that it ships
     client.submit_job(
         entrypoint=f"python -m search {verb} {shlex.quote(json.dumps(request))}",
         submission_id=id,

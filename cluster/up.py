@@ -101,7 +101,8 @@ def end(process: psutil.Process) -> None:
     family = [*process.children(recursive=True), process]
     with contextlib.suppress(psutil.NoSuchProcess):
         process.terminate()
-    _, left = psutil.wait_procs(family, GRACE)
+    psutil.wait_procs([process], GRACE)
+    _, left = psutil.wait_procs(family, 2)  # Ray's agents would stay for a minute
     for one in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()

@@ -46,7 +46,7 @@ def drive(verb: str, request: dict[str, Any]) -> int:
     from search.run import confirm, resume, run
     from search.spec import SearchSpec
 
-    console = Console(width=120)
+    console = Console(file=sys.stdout, width=120)  # this one, wherever Tune is let talk to
     home = Home(Path(request["home"]))
     home.prepare()
     folder = Folder(home.path / request["search"])

@@ -92,7 +92,8 @@ class Dashboard:
             with self._opener.open(request, timeout=TIMEOUT) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise BadInput(f"{self.url}: {self._refusal(error)}") from error
+            with error:
+                raise BadInput(f"{self.url}: {self._refusal(error)}") from error
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionRefusedError):
                 raise BadInput(

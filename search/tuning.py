@@ -171,7 +171,7 @@ def tune_trials(
         {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu},
     )
     # searches on one cluster must not run each other's code; and so its processes can be told
-    trainable.__name__ = TRIALS_OF + (engine.book.job or folder.id)
+    trainable.__name__ = trainable.__qualname__ = TRIALS_OF + (engine.book.job or folder.id)
     # Tune would copy these from the driver into what everybody with access to the cluster can read
     class_cache.ENV_VARS_TO_PROPAGATE -= SECRETS
     tuner = tune.Tuner(
