@@ -41,9 +41,11 @@ def start(
     """
     from ray.job_submission import JobSubmissionClient
 
-    os.environ.pop("RAY_ADDRESS", None)  # it would take that before the address given
     headers = {"Authorization": f"Bearer {dashboard.token}"} if dashboard.token else {}
+    elsewhere = os.environ.pop("RAY_ADDRESS", None)  # it would take that before the one given
     client = JobSubmissionClient(dashboard.url, headers=headers)
+    if elsewhere is not None:
+        os.environ["RAY_ADDRESS"] = elsewhere
     environment: dict[str, Any] = {"py_modules": packages(), "env_vars": STOPPING}
     if working_dir is not None:
         environment["working_dir"] = str(working_dir)
