@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import click
@@ -29,8 +29,14 @@ class Remote(NamedTuple):
 
     def ask(self, verb: str, **request: Any) -> Any:
         """What the cluster answers about it."""
-        home = self.jobs[0].metadata["diffsweep.home"] if self.jobs else None
-        return ask(self.dashboard, verb, home=home, search=self.id, **request)
+        about = self.jobs[0].metadata if self.jobs else {}
+        return ask(self.dashboard, verb, search=self.id, **place_of(about), **request)
+
+
+def place_of(about: Mapping[str, str]) -> dict[str, str | None]:
+    """Where a search's files are, by what its job says of it."""
+    home, storage = about.get("diffsweep.home"), about.get("diffsweep.storage")
+    return {"home": home, "storage": storage or Home().storage}
 
 
 def locate(search: str, cluster: str | None) -> Folder | Remote:
@@ -52,7 +58,7 @@ def locate(search: str, cluster: str | None) -> Folder | Remote:
     if len(matches) > 1:
         raise BadInput(f"{search}: could be {' or '.join(matches)}")
     if not matches:  # the cluster's head may have been replaced, and the search still be there
-        found = [row["id"] for row in ask(dashboard, "ls")]
+        found = [row["id"] for row in ask(dashboard, "ls", **place_of({}))]
         matches = [id for id in found if id.startswith(search)]
         if len(matches) != 1:
             where = f"{home.path} and on {dashboard.url}"
@@ -143,10 +149,11 @@ def searches(cluster: str | None) -> list[dict[str, Any]]:
         click.echo(f"only what is here, since the cluster is not to be had: {error}", err=True)
         return list(rows.values())
     known = drivers(dashboard)
-    homes = dict.fromkeys(job.metadata["diffsweep.home"] for job in known)
-    here = str(home.path)
-    for place in (path for path in homes or [None] if path != here):
-        rows |= {row["id"]: row for row in ask(dashboard, "ls", home=place)}
+    places = [place_of(job.metadata) for job in known] or [place_of({})]
+    for index, place in enumerate(places):
+        here = place == {"home": str(home.path), "storage": home.storage}
+        if place not in places[:index] and not here:
+            rows |= {row["id"]: row for row in ask(dashboard, "ls", **place)}
     for job in known:
         id = job.metadata["diffsweep.search"]
         if id not in rows:
@@ -200,9 +207,9 @@ def go_on(
     if isinstance(where, Folder):
         dashboard = the_cluster(cluster, Home())
         where = Remote(dashboard, where.id, drivers(dashboard, where.id))
-        home = str(Home().path)
+        home = {"home": str(Home().path), "storage": Home().storage}
         about = where.jobs[0].metadata if where.jobs else None
-        about = about or ask(dashboard, "description", home=home, search=where.id)
+        about = about or ask(dashboard, "description", search=where.id, **home)
     else:
         about = where.jobs[0].metadata if where.jobs else where.ask("description")
     return resubmit(where.dashboard, verb, about, **request)

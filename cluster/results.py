@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from cluster.shared import CLUSTER, OUTPUT, OVERRIDES, progress_console, show
+from cluster.shared import CLUSTER, OUTPUT, OVERRIDES, STORAGE, progress_console, show
 
 
 @click.command()
+@STORAGE
 @click.argument("recorded", metavar="ID|CSV")
 @click.option("--scheduler", help="asha, hyperband, median or none.")
 @click.option("--sampler", help="tpe, random, ...")
@@ -41,6 +42,7 @@ def replay(
 
 @click.command()
 @CLUSTER
+@STORAGE
 @OUTPUT
 def ls(cluster: str | None, output: str) -> None:
     """List the searches, here and on the cluster."""
@@ -51,6 +53,7 @@ def ls(cluster: str | None, output: str) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search", required=False)
 @click.option("--watch", is_flag=True, help="Show it again and again until it ends.")
 @CLUSTER
@@ -69,6 +72,7 @@ def status(search: str | None, watch: bool, cluster: str | None, output: str) ->
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @CLUSTER
 @OUTPUT
@@ -84,6 +88,7 @@ def trials(search: str, cluster: str | None, output: str) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--to", required=True, help="A folder, s3://bucket/prefix, or models:/NAME.")
 @click.option("--per-optimizer", is_flag=True, help="The best of each optimizer.")
@@ -114,6 +119,7 @@ def export(
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option(
     "--margin",

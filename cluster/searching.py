@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.shared import CLUSTER, OUTPUT, OVERRIDES, SPEC, conclude, progress_console, show
+from cluster.shared import (
+    CLUSTER,
+    OUTPUT,
+    OVERRIDES,
+    SPEC,
+    STORAGE,
+    conclude,
+    progress_console,
+    show,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +53,7 @@ def check(spec: Path, overrides: tuple[str, ...], smoke: bool, output: str) -> N
 
 
 @click.command()
+@STORAGE
 @SPEC
 @OVERRIDES
 @click.option(
@@ -63,6 +73,7 @@ def run(spec: Path, overrides: tuple[str, ...], earlier: tuple[str, ...], output
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--trials", type=click.IntRange(min=1), help="So many more trials.")
 @click.option("--wall-clock", metavar="DURATION", help="So much more time, as in 30m.")
@@ -103,6 +114,7 @@ def resume(
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--top", type=click.IntRange(min=1), help="How many winners; 1 unless set.")
 @click.option("--per", type=click.Choice(["optimizer", "search"]), help="Winners of what.")
@@ -155,6 +167,7 @@ def submitted(started: dict[str, Any], cluster: str | None, wait: bool, output: 
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @CLUSTER
 def stop(search: str, cluster: str | None) -> None:
@@ -163,6 +176,7 @@ def stop(search: str, cluster: str | None) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @CLUSTER
 def cancel(search: str, cluster: str | None) -> None:
@@ -171,6 +185,7 @@ def cancel(search: str, cluster: str | None) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.argument("trial", type=int)
 @CLUSTER
@@ -180,6 +195,7 @@ def kill(search: str, trial: int, cluster: str | None) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="A config.yaml.")
 @CLUSTER
@@ -196,6 +212,7 @@ def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: 
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @CLUSTER

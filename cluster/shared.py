@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,13 @@ CLUSTER = click.option(
     "--cluster",
     metavar="URL",
     help="Where the search is if not here: Ray's dashboard; RAY_ADDRESS or `up`'s unless set.",
+)
+STORAGE = click.option(
+    "--storage",
+    metavar="URI",
+    expose_value=False,
+    callback=lambda ctx, param, value: value and os.environ.update(DIFFSWEEP_STORAGE=value),
+    help="Where searches are kept: a shared folder or s3://bucket/prefix.",
 )
 INTERRUPTED = 130
 NOTHING_COMPLETE = 3

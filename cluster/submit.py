@@ -15,7 +15,7 @@ from cluster.jobs import ask, drivers, start
 from search.answers import described
 from search.dashboard import Dashboard, Node
 from search.errors import BadInput
-from search.home import new_id
+from search.home import Home, new_id
 from search.joined import too_large
 from search.queue import Need
 from search.spec import SearchSpec
@@ -37,8 +37,11 @@ def submit(
     node = driver_node(nodes)
     with TemporaryDirectory() as temporary:
         shipped = ship_code(spec, Path(temporary))
+        shipped = shipped.model_copy(update={"storage": spec.storage or Home().storage})
         found = ask(dashboard, "node", node, spec=shipped.model_dump(mode="json"))
+        shipped = shipped.model_copy(update={"storage": found["storage"]})
         check_versions("Python", platform.python_version(), found["python"])
+        check_shared(found["storage"], len(nodes))
         id = new_id(spec.name)
         request = {"spec": shipped.model_dump(mode="json"), "earlier": list(earlier)}
         about = described(id, shipped, found["home"], found["tracking"])
@@ -81,6 +84,7 @@ def drive(
         "search": about["diffsweep.search"],
         "job": job,
         "home": about["diffsweep.home"],
+        "storage": about["diffsweep.storage"] or None,
         "needs": [float(amount) for amount in about["diffsweep.needs"].split()],
     }
     start(dashboard, job, verb, request, about, folder, node)
@@ -96,22 +100,25 @@ def check_spec(spec: SearchSpec, nodes: list[Node], dashboard: Dashboard) -> Non
     """What can be seen to be wrong without asking a node.
 
     Raises:
-        BadInput: no node can hold a trial, several nodes have no storage in common, or a
-            password would become readable.
+        BadInput: no node can hold a trial, or a password would become readable.
     """
     need = Need(spec.resources.cpu, spec.resources.gpu)
     if not any(need.fits(node.cpus, node.gpus) for node in nodes):
         raise BadInput(too_large(spec.resources, dashboard))
-    if spec.storage is None and len(nodes) > 1:
-        raise BadInput(
-            f"storage: null is a folder of one node, the cluster has {len(nodes)}; "
-            "want s3://bucket/prefix, or a folder that all nodes share"
-        )
     uri = spec.tracking.uri
     if uri is not None and urlsplit(uri).password:
         raise BadInput(
             "tracking.uri: a password in a spec can be read by everybody on the cluster; set "
             "MLFLOW_TRACKING_URI in the environment of its nodes"
+        )
+
+
+def check_shared(storage: str | None, nodes: int) -> None:
+    """Raises BadInput where the nodes would have nothing in common."""
+    if storage is None and nodes > 1:
+        raise BadInput(
+            f"storage: null is a folder of one node, the cluster has {nodes}; "
+            "want s3://bucket/prefix, or a folder that all nodes share"
         )
 
 

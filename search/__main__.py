@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from search.answers import ANSWERS, say
-from search.errors import DiffsweepError
+from search.errors import BadInput, DiffsweepError
 from search.home import Folder, Home
+from trainable.storage import StorageError
 
 INTERRUPTED = 130
 
@@ -33,6 +34,9 @@ def main() -> None:
         for fault in error.faults:
             print(fault, flush=True)
         sys.exit(error.exit_code)
+    except StorageError as error:
+        print(f"storage: {error}", flush=True)
+        sys.exit(BadInput.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
@@ -44,15 +48,18 @@ def drive(verb: str, request: dict[str, Any]) -> int:
     from search.joined import Joined
     from search.queue import Need
     from search.run import confirm, resume, run
+    from search.shipping import bring_own
     from search.spec import SearchSpec
 
     console = Console(file=sys.stdout, width=120)  # this one, wherever Tune is let talk to
-    home = Home(Path(request["home"]))
+    home = Home(Path(request["home"]), request["storage"])
     home.prepare()
-    folder = Folder(home.path / request["search"])
-    shipped = Path("code").is_dir()  # by the submission; later it is in the search's folder
+    id = request["search"]
+    folder = Folder(home.path / id) if verb == "run" else home.find(id)
+    shipped = verb == "run" and request["spec"]["code"]  # later it is in the search's folder
     if shipped:
         shutil.copytree("code", folder.own / "code", dirs_exist_ok=True)
+    bring_own(folder)
     own = folder.own if folder.own.is_dir() else None
     place = Joined(request["job"], console.print, None if shipped else own)
     if own is not None:
@@ -61,12 +68,12 @@ def drive(verb: str, request: dict[str, Any]) -> int:
     if verb == "run":
         spec = SearchSpec.model_validate(request["spec"])
         earlier = tuple(request["earlier"])
-        _, book = run(spec, home, console, earlier, place, request["search"])
+        _, book = run(spec, home, console, earlier, place, id)
     elif verb == "resume":
         more, retry = request["more"], request["retry"]
-        _, book = resume(home, request["search"], console, more, retry, place)
+        _, book = resume(home, id, console, more, retry, place)
     else:
-        _, book = confirm(home, request["search"], request["given"], console, place)
+        _, book = confirm(home, id, request["given"], console, place)
     console.print(f"{book.id}: {book.state}")
     return {"failed": 1, "interrupted": INTERRUPTED, "cancelled": INTERRUPTED}.get(book.state, 0)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from search.errors import BadInput, DiffsweepError
 from search.home import Folder, Home
+from trainable.storage import StorageError
 
 if TYPE_CHECKING:
     from search.spec import SearchSpec
@@ -34,6 +35,8 @@ def say(answer: Callable[[dict[str, Any]], Any], request: dict[str, Any]) -> Non
         content = {"content": answer(request)}
     except DiffsweepError as error:
         content = {"faults": list(error.faults), "exit_code": error.exit_code}
+    except StorageError as error:
+        content = {"faults": [f"storage: {error}"], "exit_code": BadInput.exit_code}
     text = json.dumps(content)
     for start in range(0, len(text), CHUNK):
         print(ANSWER, text[start : start + CHUNK], sep="", flush=True)
@@ -56,7 +59,7 @@ def folder_of(request: dict[str, Any]) -> Folder:
 def home_of(request: dict[str, Any]) -> Home:
     from search.joined import cluster_home
 
-    return Home(Path(request.get("home") or cluster_home()))
+    return Home(Path(request.get("home") or cluster_home()), request.get("storage"))
 
 
 def node(request: dict[str, Any]) -> dict[str, Any]:
@@ -65,17 +68,23 @@ def node(request: dict[str, Any]) -> dict[str, Any]:
     Raises:
         BadInput: the home can't be written, the data is not there, or MLflow does not answer.
     """
+    from search.joined import check_everywhere
     from search.record import check_reachable, masked, tracking_uri
     from search.spec import SearchSpec
+    from search.storage import check_storage
 
     spec, home = SearchSpec.model_validate(request["spec"]), home_of(request)
-    where = f"on node {socket.gethostname()}"
+    where, storage = f"on node {socket.gethostname()}", spec.storage or home.storage
     try:
         home.prepare()
         uri = tracking_uri(spec, home)
         check_reachable(uri)
+        if storage is not None:
+            check_storage(storage)
     except BadInput as error:
         raise BadInput(*(f"{fault} ({where})" for fault in error.faults)) from error
+    if storage is not None:
+        check_everywhere(storage)
     path = getattr(spec.trial.dataset, "path", None)
     if isinstance(path, str) and "://" not in path and not Path(path).exists():
         raise BadInput(
@@ -86,6 +95,7 @@ def node(request: dict[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "ray": version("ray"),
         "home": str(home.path),
+        "storage": storage,
         "tracking": masked(uri),
     }
 
@@ -176,9 +186,6 @@ def export(request: dict[str, Any]) -> Any:
         return {"exported": export_search(folder, home, to, *how), "files": None}
     with TemporaryDirectory() as temporary:
         result = export_search(folder, home, f"{temporary}/to", *how)
-        if folder.own.is_dir():  # the config names the code from where it lies
-            for path in Path(temporary).rglob("config.yaml"):
-                path.with_name("code").symlink_to(folder.own / "code")
         files = packed(Path(temporary) / "to")
     for row in (result, *result["exported"]):
         row["to"] = row["to"].removeprefix(f"{temporary}/to")

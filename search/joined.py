@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,8 +16,11 @@ from search.errors import BadInput
 from search.local import fits, limited
 from search.queue import Need, largest, scene, why_waiting
 from search.spec import Resources, SearchSpec
+from search.storage import check_storage
+from trainable.storage import StorageError, open_storage
 
 LOOK_EVERY = 2.0  # seconds between looks at the queue
+NODE_PATIENCE = 60.0  # seconds for every node to look at the storage
 
 
 class Place(Protocol):
@@ -73,6 +77,56 @@ class Joined:
                 self.say(f"{self.job}: {why}")
                 said = why
             time.sleep(LOOK_EVERY)
+
+
+def check_everywhere(storage: str) -> None:
+    """See that every node of the cluster has the storage, and that it is the same one.
+
+    Raises:
+        BadInput: a line for each node that does not.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy as On
+
+    ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    marker = f".probe-{secrets.token_hex(4)}"
+    opened = open_storage(storage, attempts=1)
+    opened.create(marker, b"")
+    try:
+        look = ray.remote(num_cpus=0)(fault_here)
+        asked = {
+            node["NodeManagerHostname"]: look.options(
+                scheduling_strategy=On(node["NodeID"], soft=False)
+            ).remote(storage, marker)
+            for node in ray.nodes()  # type: ignore[no-untyped-call]
+            if node["Alive"]
+        }
+        ray.wait(list(asked.values()), num_returns=len(asked), timeout=NODE_PATIENCE)
+        faults = []
+        for host, answer in asked.items():
+            try:
+                fault = ray.get(answer, timeout=0.1)
+            except ray.exceptions.RayError as error:
+                fault = f"can't be asked: {str(error).splitlines()[0]}"
+            if fault is not None:
+                faults.append(f"storage: node {host}: {fault}")
+    finally:
+        opened.delete(marker)
+        ray.shutdown()
+    if faults:
+        raise BadInput(*faults)
+
+
+def fault_here(storage: str, marker: str) -> str | None:
+    """Why a storage is not to be had on this node, or is another one; None if it is."""
+    try:
+        check_storage(storage)
+        open_storage(storage, attempts=1).read(marker)
+    except FileNotFoundError:
+        return f"{storage} is another folder there; want one that all nodes share"
+    except (BadInput, StorageError) as error:
+        return str(error)
+    return None
 
 
 def too_large(need: Resources, dashboard: Dashboard) -> str:

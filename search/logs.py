@@ -49,8 +49,21 @@ def log_lines(folder: Folder, trial: int | None = None) -> list[Line]:
     elif trial not in book.trials:
         raise BadInput(f"{folder.id}: has no trial {trial}; it has {len(book.trials)}, from 0")
     else:
-        lines += stamped(folder.trial(trial) / NAME, "trial")
+        bring_output(folder, trial)
+        for path in sorted(folder.trial(trial).glob(f"*{NAME}")):
+            lines += stamped(path, "trial")
     return sorted(lines, key=lambda line: line.time)  # stable: a file's lines keep their order
+
+
+def bring_output(folder: Folder, trial: int) -> None:
+    """Bring what a trial's processes printed on other hosts, as far as it is in storage."""
+    if folder.storage is None:
+        return
+    part = folder.storage.sub(f"trials/{trial}")
+    for file in part.names():
+        if file.endswith(NAME):
+            folder.trial(trial).mkdir(parents=True, exist_ok=True)
+            part.download(file, folder.trial(trial) / file)
 
 
 def stamped(path: Path, source: str) -> Iterator[Line]:

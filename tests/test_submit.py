@@ -16,7 +16,7 @@ from conftest import make_spec
 
 from cluster.cli import cli
 from cluster.config import dashboard_url, find_cluster
-from cluster.submit import check_spec, check_versions, driver_node, ship_code
+from cluster.submit import check_shared, check_spec, check_versions, driver_node, ship_code
 from cluster.up import find, free_port, port_for
 from search.answers import packed, read_answer, unpack
 from search.dashboard import Dashboard, Node, token_from_environment
@@ -148,9 +148,9 @@ def test_a_trial_that_no_node_holds_is_refused_with_the_largest_node() -> None:
 
 
 def test_several_nodes_need_a_storage_in_common() -> None:
-    dashboard = Dashboard("http://x:8265", None)
-    assert "storage: null" in fault(check_spec, make_spec(), [HEAD, WORKER], dashboard)
-    check_spec(make_spec(), [WORKER], dashboard)
+    assert "storage: null" in fault(check_shared, None, 2)
+    check_shared(None, 1)
+    check_shared("s3://bucket", 2)
 
 
 def test_a_password_in_the_tracking_uri_stays_here() -> None:
