@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.shared import CLUSTER, OUTPUT, OVERRIDES, SPEC, show
+from cluster.shared import CLUSTER, OUTPUT, OVERRIDES, SPEC, STORAGE, show
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,6 +54,7 @@ def down() -> None:
 
 
 @click.command()
+@STORAGE
 @SPEC
 @OVERRIDES
 @click.option(
@@ -99,6 +100,7 @@ def submit(
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.argument("trial", type=int, required=False)
 @click.option("-f", "--follow", "follows", is_flag=True, help="Show what comes until it ends.")
