@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install run test chaos known-results check fix bench-trial ui clean
+.PHONY: help install run test chaos lab known-results check fix bench-trial bench-slots ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -29,6 +29,9 @@ chaos: $(INSTALLED)  ## kill drivers at random moments, fifty times
 known-results: $(INSTALLED)  ## whole searches that should find what is published
 	@KNOWN_RESULTS=1 $(BIN)/python -m pytest -q -s tests/test_known_results.py
 
+lab: $(INSTALLED)  ## several hosts, Slurm, the image, and outages of every service; needs root
+	@$(BIN)/python -m pytest -q tests/lab
+
 check: $(INSTALLED)  ## lint, format and types, without changing anything
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -40,6 +43,10 @@ fix: $(INSTALLED)  ## let ruff mend what it can
 
 bench-trial: $(INSTALLED)  ## samples per second of a trial against hand-written loops
 	@$(BIN)/python tests/bench/bench_trial.py
+
+bench-slots: $(INSTALLED)  ## the share of a search's time that goes into training (15 minutes)
+	@$(BIN)/python tests/bench/bench_slots.py
+	@$(BIN)/python tests/bench/bench_slots.py --steps 1000 --trials 40
 
 ui: $(INSTALLED)  ## the MLflow UI on what `make run` recorded
 	@$(BIN)/diffsweep ui
