@@ -36,7 +36,7 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         if fault := code_fault(folder):
             yield ("code", index), fault
     steps, grace = spec.trial.steps, spec.scheduler.grace_steps
-    if grace is not None and grace > steps:
+    if isinstance(grace, int) and grace > steps:
         yield (
             ("scheduler", "grace_steps"),
             f"{grace} is beyond the budget of a trial, which is trial.steps = {steps}",

@@ -64,6 +64,10 @@ Concurrent = Annotated[
     Annotated[Literal["auto"], Word] | Annotated[int, Field(ge=1), Tag("a number")],
     Discriminator(lambda given: "a word" if isinstance(given, str) else "a number"),
 ]
+Grace = Annotated[
+    Annotated[Literal["auto"], Word] | Annotated[int, Field(ge=1), Tag("a number")],
+    Discriminator(lambda given: "a word" if isinstance(given, str) else "a number"),
+]
 Baselines = Annotated[
     Annotated[Literal["default", "none"], Word] | Annotated[Listed[dict[str, Any]], Tag("a list")],
     Discriminator(lambda given: "a word" if isinstance(given, str) else "a list"),
@@ -84,7 +88,9 @@ class SamplerConfig(Frozen):
 
 class SchedulerConfig(Frozen):
     type: Literal["asha", "hyperband", "median", "none"] = "asha"
-    grace_steps: int | None = Field(None, ge=1)  # first rung; null: max(2 warmups, steps / 8)
+    # first rung; auto: max(warmup, steps / 16), as long as ranks there are seen to hold;
+    # null: max(2 warmups, steps / 8), whatever they are worth
+    grace_steps: Grace | None = "auto"
     reduction_factor: int = Field(2, ge=2)
     min_results: int = Field(3, ge=1)  # of others, before the median rule stops anyone
 
