@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from search.correlation import Correlation, rank_correlation
 from search.history import ENDED, Trial
+from search.pareto import order
 
+AT_THE_END = "quality_"  # metrics that a trial has only when it is complete
 LEAST_WORTH = 0.6  # rank correlation with the end that gives a rung the right to hold trials back
 
 # go: not at a rung. promote: on from this one. A paused trial may be promoted later, a stopped
@@ -23,17 +25,32 @@ class Results:
 
     metric: str
     mode: str
+    others: tuple[tuple[str, str], ...] = ()  # further objectives, with their modes
 
     def at(self, trial: Trial, levels: Sequence[int], index: int) -> float | None:
         """The value with which a trial entered a rung: that of its first report there.
 
         A report beyond the next rung is none of this rung: late losses don't compare with early.
         """
+        report = self.entry(trial, levels, index)
+        return None if report is None else self.value(report)
+
+    def entry(self, trial: Trial, levels: Sequence[int], index: int) -> dict[str, Any] | None:
+        """The report with which a trial entered a rung."""
         above = levels[index + 1] if index + 1 < len(levels) else math.inf
         for report in trial.reports:
             if report["samples"] >= levels[index]:
-                return self.value(report) if report["samples"] < above else None
+                return report if report["samples"] < above else None
         return None
+
+    def order(self, reports: Sequence[dict[str, Any]]) -> list[int]:
+        """Places of reports, the best first.
+
+        With several objectives these are fronts, one behind the other (as MO-ASHA has them,
+        Schmucker et al. 2021), over what is known before the end of a trial.
+        """
+        known = [aim for aim in self.others if not aim[0].startswith(AT_THE_END)]
+        return order(reports, [(self.metric, self.mode), *known])
 
     def value(self, report: dict[str, float]) -> float | None:
         """The objective of a report, signed so that smaller is better; None if it has none."""
@@ -166,12 +183,14 @@ class Asha:
         return trial.samples > entry or trial.promoted == entry
 
     def _ranking(self, index: int, peers: Iterable[Trial]) -> list[int]:
-        entered = [
-            (value, trial.number)
+        entered = {
+            trial.number: report
             for trial in peers
-            if (value := self.results.at(trial, self.rungs, index)) is not None
-        ]
-        return [number for _, number in sorted(entered)]
+            if (report := self.results.entry(trial, self.rungs, index)) is not None
+            and self.results.value(report) is not None
+        }
+        numbers = sorted(entered)
+        return [numbers[place] for place in self.results.order([entered[n] for n in numbers])]
 
     def _rung_of(self, trial: Trial) -> int | None:
         """The highest rung that a trial has entered."""

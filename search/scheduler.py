@@ -120,7 +120,7 @@ class Median:
 def build_scheduler(spec: SearchSpec) -> Scheduler:
     """The scheduler that a spec asks for; `none` is one without rungs."""
     config = spec.scheduler
-    results = Results(spec.objective.metric, spec.objective.mode)
+    results = Results(*spec.aims[0], others=tuple(spec.aims[1:]))
     rungs, factor = rung_levels(spec), config.reduction_factor
     if config.type == "median":
         return Median(rungs, config.min_results, results)
