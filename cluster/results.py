@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 @click.option("--sampler", help="tpe, random, ...")
 @click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--seeds", type=click.IntRange(min=2), default=30, show_default=True)
+@click.option("--tracking", metavar="URI", help="Read the search from this MLflow server.")
 @OVERRIDES
 @OUTPUT
 def replay(
@@ -29,6 +30,7 @@ def replay(
     sampler: str | None,
     workers: int,
     seeds: int,
+    tracking: str | None,
     overrides: tuple[str, ...],
     output: str,
 ) -> None:
@@ -38,7 +40,7 @@ def replay(
 
     types = {"scheduler.type": scheduler, "sampler.type": sampler}
     chosen = [f"{key}={value}" for key, value in types.items() if value is not None]
-    result = replay_recorded(Home(), recorded, [*chosen, *overrides], workers, seeds)
+    result = replay_recorded(Home(), recorded, [*chosen, *overrides], workers, seeds, tracking)
     show(output, result, show_replay)
 
 

@@ -2,7 +2,9 @@
 
 # DiffsweepError
 # ├── BadInput      a spec, a flag, the data or the environment is not usable    exit code 2
-# └── SearchFailed  the search itself could not do its work                      exit code 1
+# │   └── NoSearch  there is no search of that name
+# ├── SearchFailed  the search itself could not do its work                      exit code 1
+# └── ReportFailed  the search is done, and its report could not be written      exit code 1
 
 from __future__ import annotations
 
@@ -25,3 +27,11 @@ class BadInput(DiffsweepError):
 
 class SearchFailed(DiffsweepError):
     """Raised when a search ends because of an error that is not one trial's."""
+
+
+class ReportFailed(DiffsweepError):
+    """The search has ended, and its report could not be written."""
+
+
+class NoSearch(BadInput):
+    """There is no search of this name."""

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from search.errors import BadInput
+from search.errors import BadInput, NoSearch
 from search.reading import nearest
 
 ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}-[0-9a-f]{6}$")
@@ -83,7 +83,8 @@ class Home:
         """The search with this id, or with the only id that begins so.
 
         Raises:
-            BadInput: there is none, or more than one.
+            NoSearch: there is none.
+            BadInput: there is more than one.
         """
         folders = {folder.id: folder for folder in self.searches()}
         matches = [folder for id, folder in folders.items() if id.startswith(name)]
@@ -94,4 +95,4 @@ class Home:
         if matches:
             raise BadInput(f"{name}: could be {' or '.join(folder.id for folder in matches)}")
         where = f" in {self.path}; `diffsweep ls` lists what is there"
-        raise BadInput(f"{name}: no such search{nearest(name, folders)}{where}")
+        raise NoSearch(f"{name}: no such search{nearest(name, folders)}{where}")

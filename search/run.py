@@ -98,8 +98,9 @@ def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
 def confirm(
     home: Home, search: str, given: dict[str, Any], console: Console
 ) -> tuple[Folder, Book]:
-    """Confirm the winners of a search on fresh seeds; what is left of the search runs before.
+    """Confirm the winners of a search on fresh seeds.
 
+    What is left of the search runs before, unless the user ended it: by `stop` or `cancel`.
     `given` are settings of Confirm that differ from the search's own, or from the defaults.
 
     Raises:
@@ -113,7 +114,8 @@ def confirm(
     wanted = Confirm.model_validate(known.model_dump() | given)
     spec = SearchSpec.model_validate(book.spec).model_copy(update={"confirm": wanted})
     data = prepare_data(spec)
-    return folder, drive(spec, folder, home, data, concurrency(spec), console)
+    only = "confirm" if book.state in ("stopped", "cancelled") else None
+    return folder, drive(spec, folder, home, data, concurrency(spec), console, stopping=only)
 
 
 def drive(
@@ -125,8 +127,13 @@ def drive(
     console: Console,
     imported: list[dict[str, Any]] | None = None,
     again: list[int] | None = None,
+    stopping: str | None = None,
 ) -> Book:
-    """Run a search, or what is left of it, until its end or an interruption."""
+    """Run a search, or what is left of it, until its end or an interruption.
+
+    Raises:
+        DiffsweepError: the search could not go on, or ended and its report could not be written.
+    """
     with DriverLock(folder.lock):
         history = History(folder.history)
         given = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, data)}
@@ -137,7 +144,7 @@ def drive(
             history.write("retry", trial=number)
         recorder = Recorder(spec, folder, home)
         with recorder, Progress(history.book, console) as progress:
-            engine = Engine(spec, history)
+            engine = Engine(spec, history, stopping)
             progress.note = "starting Ray"
             with own_ray(data.nbytes):
                 from search.tuning import tune_trials  # imports Ray, which own_ray prepares
@@ -149,11 +156,13 @@ def drive(
     if recorder.undelivered:
         console.print(f"MLflow did not take all of it ({recorder.error}); nothing is lost.")
         console.print(f"  diffsweep resume {folder.id}  delivers the rest", soft_wrap=True)
-    content = write_report(folder, history.book)
-    if problem := publish(folder, home, history.book, content, data):
-        console.print(f"MLflow did not take the report ({problem}). Send it again with:")
-        console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
-    notify(spec, history.book, folder, console)
+    try:
+        content = write_report(folder, history.book)
+        if problem := publish(folder, home, history.book, content, data):
+            console.print(f"MLflow did not take the report ({problem}). Send it again with:")
+            console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
+    finally:
+        notify(spec, history.book, folder, console)
     if engine.error is not None:
         raise engine.error
     return history.book
