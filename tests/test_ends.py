@@ -1,4 +1,4 @@
-"""What is left when something ends badly: Ray's folders, a report that fails, confirm after stop."""
+"""What is left when something ends badly: folders, reports, trials; and confirm after stop."""
 
 from __future__ import annotations
 
@@ -87,8 +87,7 @@ def test_confirm_after_stop_only_confirms() -> None:
     engine.finish()
     assert engine.book.state == "stopped"
     searched = {n: (t.state, t.samples) for n, t in engine.book.trials.items()}
-    wanted = spec.model_copy(update={"confirm": {"seeds": 2}})
-    wanted = SearchSpec.model_validate(wanted.model_dump(mode="json"))
+    wanted = SearchSpec.model_validate(spec.model_dump(mode="json") | {"confirm": {"seeds": 2}})
     engine.history.write("start", search="tiny-000000", spec=wanted.model_dump(mode="json"))
     again = Engine(wanted, engine.history, "confirm")
     run(again)
