@@ -141,9 +141,10 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
 
 def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
     table = compact()
-    for column in ("trial", "state", "stage", "step", "val_loss", "lr", "lr_schedule", "clip"):
-        table.add_column(column, overflow="fold")
     several = list(trials[0].get("objectives", {}))[1:] if trials else []
+    settings = () if several else ("lr_schedule", "clip")  # for both there is no room
+    for column in ("trial", "state", "stage", "step", "val_loss", "lr", *settings):
+        table.add_column(column, overflow="fold")
     for metric in (*several, *(["front"] if several else [])):
         table.add_column(metric.replace("_", "\n"), overflow="fold")
     for row in trials:
@@ -156,8 +157,7 @@ def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
             str(row["step"]),
             number(row["val_loss"]),
             f"{config['optimizer']['lr']:.2g}",
-            config["lr_schedule"],
-            str(config["clip_norm"] or "-"),
+            *(() if several else (config["lr_schedule"], str(config["clip_norm"] or "-"))),
             *more,
             *(["*" if row["pareto"] else ""] if several else []),
         )
