@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 from books import Writer, curve
 from click.testing import CliRunner
 from conftest import make_spec
-from killing import begin, output, wait_for_history
+from killing import SPEC, begin, check_nothing_lost, output, wait_for_history
 from test_engine import run, start
 
 from cluster.cli import cli
@@ -122,6 +124,25 @@ def test_a_search_that_only_mlflow_has_can_be_replayed(home: Path, tmp_path: Pat
     folder.path.rename(tmp_path / "gone")
     gone = CliRunner().invoke(cli, ["replay", folder.id, *few], env={"MLFLOW_TRACKING_URI": store})
     assert gone.exit_code == 0 and json.loads(gone.stdout) == json.loads(here.stdout)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_ctrl_c_leaves_a_search_that_resume_ends(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (tmp_path / "spec.yaml").write_text(SPEC)
+    process = begin(home, "run", str(tmp_path / "spec.yaml"))
+    wait_for_history(home, process)
+    (folder,) = Home(home).searches()
+    while not any(t.state == "running" for t in read_book(folder.history).trials.values()):
+        assert process.poll() is None, output(home)
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(200) == 130, output(home)
+    book = read_book(folder.history)
+    assert book.state == "interrupted" and any(t.again for t in book.trials.values())
+    assert begin(home, "resume", folder.id).wait(300) == 0, output(home)
+    check_nothing_lost(home, folder)
 
 
 @pytest.mark.ray
