@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install run test chaos check fix bench-trial bench-slots ui clean
+.PHONY: help install run test chaos lab check fix bench-trial bench-slots ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -25,6 +25,9 @@ test: $(INSTALLED)  ## all tests
 
 chaos: $(INSTALLED)  ## kill drivers at random moments, fifty times
 	@$(BIN)/python -m pytest -q tests/chaos
+
+lab: $(INSTALLED)  ## several hosts, Slurm, the image, and outages of every service; needs root
+	@$(BIN)/python -m pytest -q tests/lab
 
 check: $(INSTALLED)  ## lint, format and types, without changing anything
 	@$(BIN)/ruff check .

@@ -132,6 +132,8 @@ def write_export(folder: Folder, book: Book, trial: Trial, to: Path, form: str =
     (to / "README.md").write_text(card(book, trial, grid.exists()))
     if grid.exists():
         shutil.copy(grid, to / "samples.png")
+    if (folder.own / "code").is_dir():  # a submitted search's config names its code from there
+        shutil.copytree(folder.own / "code", to / "code", dirs_exist_ok=True)
     if form == "hf-args":
         from trainable.datasets import load_data
 

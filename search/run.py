@@ -15,9 +15,11 @@ from search.engine import Engine
 from search.errors import BadInput, Fenced, StorageAway
 from search.history import FORMAT, Book, read_book
 from search.home import Folder, Home
+from search.joined import Place
 from search.lease import driving
 from search.leftovers import keep, leave_behind
-from search.local import concurrency, own_ray
+from search.local import Here
+from search.logs import tell
 from search.origin import compare, notify, origin
 from search.progress import Progress
 from search.publish import publish
@@ -30,13 +32,21 @@ from search.storage import check_storage
 from search.warm_start import import_trials
 from trainable.datasets import Data
 
+HERE = Here()
+
 
 def run(
-    spec: SearchSpec, home: Home, console: Console, earlier: tuple[str, ...] = ()
+    spec: SearchSpec,
+    home: Home,
+    console: Console,
+    earlier: tuple[str, ...] = (),
+    place: Place = HERE,
+    id: str | None = None,
 ) -> tuple[Folder, Book]:
-    """Run a search here, attached, and leave its best trial exported.
+    """Run a search, attached, and leave its best trial exported.
 
-    `earlier` are ids of searches to learn from.
+    `earlier` are ids of searches to learn from. `place` is where its trials run: on this machine,
+    or on the cluster that this process is a job of, which then knows it by its `id` already.
 
     Raises:
         BadInput: the data, the model, the machine or the tracking server won't do; nothing began.
@@ -46,13 +56,13 @@ def run(
     check_reachable(tracking_uri(spec, home))
     if spec.storage is not None:
         check_storage(spec.storage)
-    concurrent = concurrency(spec)
+    concurrent = place.concurrency(spec)
     data = prepare_data(spec)
     for note in (*data.notes, *room_notes(spec, home, data)):
         console.print(f"note: {note}")
     imported = import_trials(spec, [home.find(name) for name in earlier], console)
-    folder = home.new(spec.name, spec.storage)
-    return folder, drive(spec, folder, home, data, concurrent, console, imported)
+    folder = home.new(spec.name, spec.storage, id)
+    return folder, drive(spec, folder, home, data, concurrent, console, imported, place=place)
 
 
 def resume(
@@ -61,6 +71,7 @@ def resume(
     console: Console,
     more: dict[str, float] | None = None,
     retry: bool = False,
+    place: Place = HERE,
 ) -> tuple[Folder, Book]:
     """Go on with a search where its last driver left it, if given with more budget.
 
@@ -86,8 +97,9 @@ def resume(
     for warning in compare(book.origin, origin(spec, data)):
         console.print(f"[yellow]warning:[/] {warning}")
     again = [trial.number for trial in failed] if retry else []
-    concurrent = concurrency(spec)
-    return folder, drive(spec, folder, home, data, concurrent, console, again=again, places=places)
+    how: dict[str, Any] = {"again": again, "places": places, "place": place}
+    concurrent = place.concurrency(spec)
+    return folder, drive(spec, folder, home, data, concurrent, console, **how)
 
 
 def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
@@ -105,7 +117,7 @@ def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
 
 
 def confirm(
-    home: Home, search: str, given: dict[str, Any], console: Console
+    home: Home, search: str, given: dict[str, Any], console: Console, place: Place = HERE
 ) -> tuple[Folder, Book]:
     """Confirm the winners of a search on fresh seeds.
 
@@ -126,8 +138,9 @@ def confirm(
     spec = spec.model_copy(update={"confirm": wanted})
     data = prepare_data(spec)
     only = "confirm" if book.state in ("stopped", "cancelled") else None
-    machine = concurrency(spec)
-    return folder, drive(spec, folder, home, data, machine, console, places=places, stopping=only)
+    concurrent = place.concurrency(spec)
+    where: dict[str, Any] = {"places": places, "place": place, "stopping": only}
+    return folder, drive(spec, folder, home, data, concurrent, console, **where)
 
 
 def drive(
@@ -140,6 +153,7 @@ def drive(
     imported: list[dict[str, Any]] | None = None,
     again: list[int] | None = None,
     places: dict[str, str] | None = None,
+    place: Place = HERE,
     stopping: str | None = None,
 ) -> Book:
     """Run a search, or what is left of it, until its end or an interruption.
@@ -150,10 +164,12 @@ def drive(
         DiffsweepError: the search could not go on, or ended and its report could not be written.
     """
     with driving(folder) as history:
+        if place.job:  # nobody watches; its log is all there is to see
+            history.tell = lambda event: tell(console, event, history.book)
         put_code(folder, spec.code)
-        given = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, data)}
-        driver = f"{platform.node()}:{os.getpid()}"
-        history.write("start", search=folder.id, format=FORMAT, driver=driver, **given)
+        driver = {"driver": f"{platform.node()}:{os.getpid()}", "job": place.job}
+        given = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, data), **driver}
+        history.write("start", search=folder.id, format=FORMAT, **given)
         if imported:
             history.write("import", trials=imported)
         for number in again or []:
@@ -162,8 +178,8 @@ def drive(
         with recorder, Progress(history.book, console, history.waiting) as progress:
             engine = Engine(spec, history, stopping)
             progress.note = "starting Ray"
-            with own_ray(data.nbytes):
-                from search.tuning import tune_trials  # imports Ray, which own_ray prepares
+            with place.ray(data.nbytes):
+                from search.tuning import tune_trials  # imports Ray, which the place prepares
 
                 tune_trials(spec, engine, folder, data, concurrent, places or {})
             if isinstance(engine.error, Fenced):

@@ -46,7 +46,11 @@ class Store:
     """One search in MLflow: a parent run, and a child run for each trial."""
 
     def __init__(self, uri: str, spec: SearchSpec, folder: Folder, home: Home) -> None:
-        os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+        os.environ |= {
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        }
         from mlflow import MlflowClient
 
         for library in ("mlflow", "alembic"):
