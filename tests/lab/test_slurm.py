@@ -74,6 +74,17 @@ trial:
 space: {optimizer: {adam: {}, sgd: {}}}
 budget: {trials: 4}
 """
+UNSHARE = (
+    "unshare",
+    "--net",
+    "--mount",
+    "--uts",
+    "--ipc",
+    "--pid",
+    "--fork",
+    "--mount-proc",
+    "--kill-child",
+)
 
 
 def test_a_search_runs_to_its_end_in_an_allocation(tmp_path: Path) -> None:
@@ -84,9 +95,16 @@ def test_a_search_runs_to_its_end_in_an_allocation(tmp_path: Path) -> None:
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
     (folder / "spec.yaml").write_text(SPEC)
     done = subprocess.run(
-        ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc"]
-        + ["--kill-child", "bash", "-c", HOST, "host"]
-        + [str(ROOT / "cluster" / "slurm.sh"), "submit", "spec.yaml"],
+        [
+            *UNSHARE,
+            "bash",
+            "-c",
+            HOST,
+            "host",
+            ROOT / "cluster" / "slurm.sh",
+            "submit",
+            "spec.yaml",
+        ],
         cwd=folder,
         env={
             "PATH": f"{Path(sys.executable).parent}:/usr/sbin:{os.environ['PATH']}",
