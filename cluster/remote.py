@@ -91,15 +91,15 @@ def status(search: str, cluster: str | None) -> dict[str, Any]:
         found, jobs = status_of(where), driver_of(where, cluster)
         return with_reasons(found, jobs) if jobs and jobs.jobs else found
     last = where.jobs[-1] if where.jobs else None
-    if last is not None and len(where.jobs) == 1 and not has_history(where):
+    if last is not None and len(where.jobs) == 1 and not wrote(where.dashboard, last):
         return with_reasons(unbegun(last), where)
     return with_reasons(where.ask("status"), where) if where.jobs else where.ask("status")
 
 
-def has_history(where: Remote) -> bool:
-    """Whether a search's first driver has got so far as to write a history."""
-    job = where.jobs[0]
-    return any(f"search {where.id} begins" in line for line in lines_of(where.dashboard, job))
+def wrote(dashboard: Dashboard, job: Job) -> bool:
+    """Whether a driver has got so far as to write to its search's history, and takes requests."""
+    begins = f"search {job.metadata['diffsweep.search']} begins"
+    return any(begins in line for line in lines_of(dashboard, job))
 
 
 def unbegun(job: Job) -> dict[str, Any]:
@@ -169,7 +169,7 @@ def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: 
     jobs = driver_of(where, cluster) if isinstance(where, Folder) else where
     if verb in ("stop", "cancel") and jobs and jobs.jobs and jobs.jobs[-1].alive:
         job = jobs.jobs[-1]
-        if not has_begun(job, scene(jobs.dashboard)):  # no driver that could take a request
+        if not wrote(jobs.dashboard, job):
             jobs.dashboard.stop(job.id)
             return f"{jobs.id}: ended before it began"
     if isinstance(where, Folder):
