@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from search.queue import has_begun, need_of, room, scene, why_waiting
 from search.reading import nearest
 
 POLL = 1.0  # seconds between looks at a job's log
+RAYS_OWN = re.compile(r"INFO job_manager\.py|^Running entrypoint for job ")
 
 
 class Remote(NamedTuple):
@@ -259,7 +261,8 @@ def follow(dashboard: Dashboard, ids: list[str]) -> Iterator[str]:
 
 
 def lines_of(dashboard: Dashboard, job: Job) -> list[str]:
-    """What a job has printed; nothing of one that has not started."""
+    """What a job has printed, without Ray's own words; nothing of one that has not started."""
     if job.status == "PENDING":
         return []
-    return dashboard.logs(job.id).splitlines()
+    lines = dashboard.logs(job.id).splitlines()
+    return [line for line in lines if not RAYS_OWN.search(line)]
