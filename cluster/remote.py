@@ -12,9 +12,10 @@ import click
 from cluster.config import find_cluster, the_cluster
 from cluster.jobs import ask, drivers, told
 from cluster.submit import resubmit
-from search.dashboard import Dashboard, Job
+from search.dashboard import Dashboard, Gone, Job
 from search.errors import BadInput
 from search.home import Folder, Home
+from search.logs import Line
 from search.queue import has_begun, need_of, room, scene, why_waiting
 from search.reading import nearest
 
@@ -37,8 +38,9 @@ class Remote(NamedTuple):
 
 def place_of(about: Mapping[str, str]) -> dict[str, str | None]:
     """Where a search's files are, by what its job says of it."""
-    home, storage = about.get("diffsweep.home"), about.get("diffsweep.storage")
-    return {"home": home, "storage": storage or Home().storage}
+    storage = about.get("diffsweep.storage") or Home().storage
+    # with a storage, any node will do, with a home of its own
+    return {"home": None if storage else about.get("diffsweep.home"), "storage": storage}
 
 
 def locate(search: str, cluster: str | None) -> Folder | Remote:
@@ -101,7 +103,10 @@ def status(search: str, cluster: str | None) -> dict[str, Any]:
 def wrote(dashboard: Dashboard, job: Job) -> bool:
     """Whether a driver has got so far as to write to its search's history, and takes requests."""
     begins = f"search {job.metadata['diffsweep.search']} begins"
-    return any(begins in line for line in lines_of(dashboard, job))
+    try:
+        return any(begins in line for line in lines_of(dashboard, job))
+    except Gone:
+        return True
 
 
 def unbegun(job: Job) -> dict[str, Any]:
@@ -129,7 +134,10 @@ def with_reasons(found: dict[str, Any], where: Remote) -> dict[str, Any]:
         return found | {"why": f"pending trials wait for {room(need_of(job), now)}"}
     if found["state"] == "pending":  # its driver ended before it began
         state = "cancelled" if job.status == "STOPPED" else "failed"
-        why = told(job, where.dashboard.logs(job.id))
+        try:
+            why = told(job, "\n".join(lines_of(where.dashboard, job)))
+        except Gone:
+            why = told(job, "")
         return found | {"state": state, "why": why}
     return found
 
@@ -153,7 +161,7 @@ def searches(cluster: str | None) -> list[dict[str, Any]]:
     known = drivers(dashboard)
     places = [place_of(job.metadata) for job in known] or [place_of({})]
     for index, place in enumerate(places):
-        here = place == {"home": str(home.path), "storage": home.storage}
+        here = place == place_of({"diffsweep.home": str(home.path)})
         if place not in places[:index] and not here:
             rows |= {row["id"]: row for row in ask(dashboard, "ls", **place)}
     for job in known:
@@ -237,12 +245,15 @@ def wait(dashboard: Dashboard, job: str) -> int:
 
 def logs(where: Remote, follows: bool) -> Iterator[str]:
     """What the drivers of a search printed, one after the other."""
-    ids = [job.id for job in where.jobs]
     if follows:
-        yield from follow(where.dashboard, ids)
-    else:
-        for job in where.jobs:
-            yield from lines_of(where.dashboard, job)
+        yield from follow(where.dashboard, [job.id for job in where.jobs])
+        return
+    try:
+        printed = [lines_of(where.dashboard, job) for job in where.jobs]
+    except Gone:  # the history has it all but for what was said before it began
+        printed = [[str(Line(*row)) for row in where.ask("logs", trial=None)]]
+    for lines in printed:
+        yield from lines
 
 
 def follow(dashboard: Dashboard, ids: list[str]) -> Iterator[str]:
@@ -252,7 +263,11 @@ def follow(dashboard: Dashboard, ids: list[str]) -> Iterator[str]:
         while alive:
             job = next(job for job in dashboard.jobs() if job.id == id)
             alive = job.alive
-            lines = lines_of(dashboard, job)
+            try:
+                lines = lines_of(dashboard, job)
+            except Gone:
+                yield f"the node of job {id} is gone, and what it printed"
+                break
             whole = lines if not alive else lines[:-1]  # the last may be half there
             yield from whole[shown:]
             shown = len(whole)

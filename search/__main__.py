@@ -11,12 +11,11 @@ import os
 import shutil
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
-from search.answers import ANSWERS, say
+from search.answers import ANSWERS, home_of, say
 from search.errors import BadInput, DiffsweepError
-from search.home import ID, Folder, Home
+from search.home import ID, Folder
 from trainable.storage import StorageError
 
 INTERRUPTED, NOTHING_COMPLETE = 130, 3
@@ -53,7 +52,7 @@ def drive(verb: str, request: dict[str, Any]) -> int:
     from search.spec import SearchSpec
 
     console = Console(file=sys.stdout, width=120)  # this one, wherever Tune is let talk to
-    id, home = request["search"], Home(Path(request["home"]), request["storage"])
+    id, home = request["search"], home_of(request)
     if not ID.match(id):
         raise BadInput(f"{id}: no name of a search")
     home.prepare()
