@@ -43,6 +43,7 @@ class Host:
 
     def __init__(self, name: str, ip: str, folder: Path) -> None:
         self.name, self.ip, self.folder = name, ip, folder
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.namespace, link = f"{PREFIX}-{name}", f"v-{name}"
         for part in ("ray", "home"):
             (folder / part).mkdir(parents=True)
@@ -94,20 +95,22 @@ class Host:
         settings = [f"{key}={value}" for key, value in given.items()]
         return [*inside, "--wd=/", "--", "env", "-i", *settings, *command]
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, **environment: str) -> None:
         """Leave a command running; what it says goes to the host's log."""
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*command, **environment),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
             )
+        self.processes.append(process)
 
     def cut_power(self) -> None:
         """End everything on it at once."""
         self.init.kill()
-        self.outer.wait()
+        for process in (self.outer, *self.processes):
+            process.wait()
 
 
 class Lab:

@@ -110,7 +110,7 @@ class Cluster:
     def get(self, *arguments: str) -> Any:
         done = self.run(*arguments, "-o", "json")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        return json.loads(done.stdout)
+        return json.loads(done.stdout.splitlines()[-1])  # own code may print before
 
     def try_status(self) -> dict[str, Any]:
         done = self.run("status", "-o", "json")
