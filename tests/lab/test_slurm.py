@@ -48,14 +48,15 @@ mount -t tmpfs tmpfs /sys/fs/cgroup
 mount -t tmpfs -o size=1g tmpfs /dev/shm
 mkdir ray && mkdir -p /tmp/ray && mount --bind ray /tmp/ray
 ip link set lo up
-ip link add eth0 type dummy && ip addr add 10.78.0.1/24 dev eth0 && ip link set eth0 up
+ip link add eth0 type veth peer name eth1
+ip addr add 10.78.0.1/24 dev eth0 && ip link set eth0 up && ip link set eth1 up
 ip route add default dev eth0
 head -c 64 /dev/urandom > munge.key && chmod 600 munge.key
 munged --force --key-file=$PWD/munge.key --socket=$PWD/munge.socket \\
   --pid-file=$PWD/munged.pid --log-file=$PWD/munged.log --seed-file=$PWD/munge.seed
 slurmctld
 slurmd
-until sinfo -h -o %T | grep -q idle; do sleep 1; done
+timeout 120 sh -c 'until sinfo -h -o %T | grep -q idle; do sleep 1; done'
 status=0
 sbatch --wait --nodes=1 --cpus-per-task=2 --time=20 --output=job.out "$@" || status=$?
 exit $status
