@@ -26,7 +26,7 @@ test: $(INSTALLED)  ## all tests
 chaos: $(INSTALLED)  ## kill drivers at random moments, fifty times
 	@$(BIN)/python -m pytest -q tests/chaos
 
-lab: $(INSTALLED)  ## searches on several hosts, made of namespaces of this machine; needs root
+lab: $(INSTALLED)  ## several hosts, Slurm, the image, and outages of every service; needs root
 	@$(BIN)/python -m pytest -q tests/lab
 
 check: $(INSTALLED)  ## lint, format and types, without changing anything

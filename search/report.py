@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from search.analysis import better, by_optimizer, objective, ranked
+from search.analysis import better, by_optimizer, objective, pareto, ranked
 from search.confirm import asked_for, planned, seeds_of
 from search.describe import name as trial_name
+from search.errors import ReportFailed
 from search.history import Book, Trial
 from search.home import Folder
 from search.insight import (
@@ -30,7 +32,23 @@ WINNER_METRICS = ("quality_mmd", "quality_fd", "quality_coverage")
 
 
 def write_report(folder: Folder, book: Book, margin: float = MARGIN) -> dict[str, Any]:
-    """Write report.html, report.json and the plots to the search's folder; return the numbers."""
+    """Write report.html, report.json and the plots to the search's folder; return the numbers.
+
+    Raises:
+        ReportFailed: it could not be written; why is in the search's driver.log.
+    """
+    try:
+        return _write(folder, book, margin)
+    except Exception as error:  # whatever it is, the search is done and none of it is lost
+        with folder.log.open("a") as log:
+            traceback.print_exc(file=log)
+        raise ReportFailed(
+            f"{folder.id} is {book.state}, but its report failed: {type(error).__name__}: {error} "
+            f"(more in {folder.log}); try again with: diffsweep report {folder.id}"
+        ) from error
+
+
+def _write(folder: Folder, book: Book, margin: float) -> dict[str, Any]:
     from search.plots import draw_all
     from search.report_page import page
 
@@ -61,7 +79,9 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         "search": book.id,
         "state": book.state,
         "finished": book.state == "complete",
-        "objective": spec["objective"] | {"confirmed_on": test_metric(book)},
+        "objective": dict(zip(("metric", "mode"), objective(book), strict=True))
+        | {"confirmed_on": test_metric(book)},
+        "pareto": pareto(book),
         "data": {key: spec["trial"][key] for key in ("dataset", "model", "diffusion")},
         "budget": _budget(book),
         "seeds": _seeds(book, stood),
