@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         "objective": dict(zip(("metric", "mode"), objective(book), strict=True))
         | {"confirmed_on": test_metric(book)},
         "pareto": pareto(book),
-        "data": {key: spec["trial"][key] for key in ("dataset", "model", "diffusion")},
+        "data": _data(book),
         "budget": _budget(book),
         "seeds": _seeds(book, stood),
         "optimizers": _optimizers(book, stood),
@@ -96,6 +97,7 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         },
         "quality": {m: [v.json() for v in verdicts] for m, verdicts in stood.quality.items()},
         "quality_references": _references(book),
+        "quality_errors": _quality_errors(book),
         "before": _before(book),
         "unstable": [contender.name for contender in stood.unstable],
         "rungs": rungs(book),
@@ -107,6 +109,19 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
     content["answer_at_equal_time"] = sentence_at_equal_time(content)
     content["next"] = next_steps(content)
     return content
+
+
+def _data(book: Book) -> dict[str, Any]:
+    """What was trained, and on what."""
+    known = (trial.reports[-1]["parameters"] for trial in book.trials.values() if trial.reports)
+    given = {key: book.spec["trial"][key] for key in ("dataset", "model", "diffusion")}
+    return given | {"parameters": next(known, None)}
+
+
+def _quality_errors(book: Book) -> dict[str, int]:
+    """Why the quality of samples could not be measured, and in how many trials."""
+    lasts = [trial.reports[-1] for trial in book.trials.values() if trial.reports]
+    return dict(Counter(last["quality_error"] for last in lasts if "quality_error" in last))
 
 
 def _references(book: Book) -> dict[str, float]:
@@ -128,7 +143,13 @@ def _before(book: Book) -> dict[str, Any] | None:
     value, best = first.last(metric), trials[0].last(metric)
     assert value and best is not None
     name = trial_name(first)
-    return {"name": name, "value": value, "best": best, "gain": abs(value - best) / abs(value)}
+    return {
+        "name": name,
+        "published": book.spec["baselines"] == "default",
+        "value": value,
+        "best": best,
+        "gain": abs(value - best) / abs(value),
+    }
 
 
 def _budget(book: Book) -> dict[str, Any]:

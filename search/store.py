@@ -198,6 +198,8 @@ class Store:
         ]
         if trial.why:
             tags.append(RunTag("diffsweep.why", trial.why[-5000:]))
+        if why := last.get("quality_error"):
+            tags.append(RunTag("diffsweep.quality_error", why[:5000]))
         self.client.log_batch(run, metrics=metrics, tags=tags)
         self.client.log_text(run, yaml_text(trial.config), "config.yaml")
         self._samples(run, trial)

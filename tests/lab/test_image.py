@@ -84,3 +84,7 @@ def test_image_is_what_it_says(container: tuple[Buildah, str]) -> None:
     )
     for package in ("ray", "torch", "mlflow", "optuna", "psycopg2-binary", "Flask-WTF"):
         assert installed[package].partition("+")[0] == pins[package]
+
+
+def versions(text: str) -> dict[str, str]:
+    return dict(line.split("==") for line in text.splitlines() if "==" in line)

@@ -13,9 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged", "unshare")
-MISSING = [
-    name for name in NEEDED if shutil.which(name, path=f"/usr/sbin:{os.environ['PATH']}") is None
-]
+PATH = f"{Path(sys.executable).parent}:/usr/sbin:{os.environ['PATH']}"
+MISSING = [name for name in NEEDED if shutil.which(name, path=PATH) is None]
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root"),
@@ -49,17 +48,17 @@ mount -t tmpfs tmpfs /sys/fs/cgroup
 mount -t tmpfs -o size=1g tmpfs /dev/shm
 mkdir ray && mkdir -p /tmp/ray && mount --bind ray /tmp/ray
 ip link set lo up
-ip link add eth0 type dummy && ip addr add 10.78.0.1/24 dev eth0 && ip link set eth0 up
+ip link add eth0 type veth peer name eth1
+ip addr add 10.78.0.1/24 dev eth0 && ip link set eth0 up && ip link set eth1 up
 ip route add default dev eth0
 head -c 64 /dev/urandom > munge.key && chmod 600 munge.key
 munged --force --key-file=$PWD/munge.key --socket=$PWD/munge.socket \\
   --pid-file=$PWD/munged.pid --log-file=$PWD/munged.log --seed-file=$PWD/munge.seed
 slurmctld
 slurmd
-until sinfo -h -o %T | grep -q idle; do sleep 1; done
+timeout 120 sh -c 'until sinfo -h -o %T | grep -q idle; do sleep 1; done'
 status=0
 sbatch --wait --nodes=1 --cpus-per-task=2 --time=20 --output=job.out "$@" || status=$?
-sacct 2>/dev/null || true
 exit $status
 """
 
@@ -74,17 +73,6 @@ trial:
 space: {optimizer: {adam: {}, sgd: {}}}
 budget: {trials: 4}
 """
-UNSHARE = (
-    "unshare",
-    "--net",
-    "--mount",
-    "--uts",
-    "--ipc",
-    "--pid",
-    "--fork",
-    "--mount-proc",
-    "--kill-child",
-)
 
 
 def test_a_search_runs_to_its_end_in_an_allocation(tmp_path: Path) -> None:
@@ -94,20 +82,13 @@ def test_a_search_runs_to_its_end_in_an_allocation(tmp_path: Path) -> None:
     (folder / "slurm.conf").write_text(CONF.format(folder=folder))
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
     (folder / "spec.yaml").write_text(SPEC)
+    host = ["unshare", *(f"--{kind}" for kind in ("net", "mount", "uts", "ipc", "pid"))]
+    host += ["--fork", "--mount-proc", "--kill-child", "bash", "-c", HOST, "host"]
     done = subprocess.run(
-        [
-            *UNSHARE,
-            "bash",
-            "-c",
-            HOST,
-            "host",
-            ROOT / "cluster" / "slurm.sh",
-            "submit",
-            "spec.yaml",
-        ],
+        [*host, str(ROOT / "cluster" / "slurm.sh"), "submit", "spec.yaml"],
         cwd=folder,
         env={
-            "PATH": f"{Path(sys.executable).parent}:/usr/sbin:{os.environ['PATH']}",
+            "PATH": PATH,
             "PYTHONPATH": str(ROOT),
             "HOME": str(folder / "home"),
             "SLURM_CONF": str(folder / "slurm.conf"),
