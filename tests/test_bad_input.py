@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import search.run
+import search.local
 from cluster import cli
 from search.home import Home
 
@@ -80,7 +80,7 @@ def diffsweep(
             assert output.out == ""
         return code, output.err.replace(f"{tmp_path}/", "").splitlines()
 
-    monkeypatch.setattr(search.run, "own_ray", began)
+    monkeypatch.setattr(search.local, "own_ray", began)
     return run
 
 
