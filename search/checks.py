@@ -27,6 +27,7 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     yield from _check_baselines(spec)
     yield from _check_sampler(spec)
     yield from _check_own_code(spec)
+    yield from _check_workers(spec)
     if spec.resources.gpu > 1 and spec.resources.gpu % 1:
         yield (
             ("resources", "gpu"),
@@ -116,6 +117,25 @@ def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
                     yield where, f"grid needs lists of choices, {key} is a range"
 
 
+def _check_workers(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    need, where = spec.resources, ("resources", "workers")
+    if need.workers == 1:
+        return
+    sizes = [
+        end
+        for name, dimension in spec.space.shared()
+        if name.partition(".")[0] == "batch_size"
+        for end in dimension.ends
+        if isinstance(end, int | float)
+    ]
+    if need.workers > (smallest := int(min([spec.trial.batch_size, *sizes]))):
+        yield where, f"{need.workers} workers can't share a batch of {smallest}"
+    if need.gpu % 1:
+        yield where, f"several workers need whole GPUs each, resources.gpu is {need.gpu:g}"
+    if spec.trial.device == "mps":
+        yield where, "several workers need trial.device cpu or cuda, got mps"
+
+
 def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     for index, config in enumerate(() if isinstance(spec.baselines, str) else spec.baselines):
         where = ("baselines", index)
@@ -159,6 +179,5 @@ def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 NOT_YET: dict[str, Callable[[Any], bool]] = {
-    "resources.workers": lambda value: value > 1,
     "storage": lambda value: value is not None,
 }

@@ -43,23 +43,27 @@ def concurrency(spec: SearchSpec) -> int:
     """
     cpus, gpus = os.cpu_count() or 1, count_gpus()
     need, device = spec.resources, spec.trial.device
+    several = need.workers > 1
+    shares = f" ({need.workers} workers)" if several else ""
+    or_workers = " or resources.workers" if several else ""
+    if several and device == "auto" and not gpus and has_mps():
+        raise BadInput("resources.workers: several workers can't use mps; want trial.device: cpu")
     if (device == "cuda" and not gpus) or (device == "mps" and not has_mps()):
         raise BadInput(
             f"trial.device: torch finds no {device} device on this machine; want auto or cpu"
         )
-    if need.cpu > cpus:
-        raise BadInput(
-            f"resources.cpu: a trial needs {need.cpu:g} CPUs, this machine has {cpus}; "
-            "lower resources.cpu"
-        )
-    if need.gpu > gpus:
-        raise BadInput(
-            f"resources.gpu: a trial needs {need.gpu:g} GPUs, this machine has {gpus}; "
-            "lower resources.gpu"
-        )
-    fits = int(cpus / need.cpu)
-    if need.gpu:
-        fits = min(fits, int(gpus / need.gpu) if need.gpu >= 1 else gpus * int(1 / need.gpu))
+    for kind, each, there in (("cpu", need.cpu, cpus), ("gpu", need.gpu, gpus)):
+        if each * need.workers > there:
+            wanted = f"{each * need.workers:g} {kind.upper()}s"
+            raise BadInput(
+                f"resources.{kind}: a trial needs {wanted}{shares}, this machine has {there}; "
+                f"lower resources.{kind}{or_workers}"
+            )
+    fits = int(cpus / (need.cpu * need.workers))
+    if need.gpu >= 1:
+        fits = min(fits, int(gpus / (need.gpu * need.workers)))
+    elif need.gpu:
+        fits = min(fits, gpus * int(1 / need.gpu))
     return fits if need.concurrent == "auto" else min(need.concurrent, fits)
 
 

@@ -24,6 +24,7 @@ from search.leftovers import drop_checkpoints
 from search.spec import SearchSpec
 from trainable.datasets import Data
 from trainable.trial import DiffusionTrial
+from trainable.workers import GangTrial
 
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
 LOOK_EVERY = 0.5  # seconds between looks at requests and at trials that hang
@@ -156,17 +157,30 @@ class EngineCallback(Adapter, Callback):
                     ray.kill(actor)
 
 
+def trainable(spec: SearchSpec, data: Data) -> Any:
+    """What Tune runs for each trial, with the resources that it needs."""
+    need = spec.resources
+    if need.workers == 1:
+        alone = tune.with_parameters(DiffusionTrial, data=data)
+        return tune.with_resources(alone, {"cpu": need.cpu, "gpu": need.gpu})
+    gang = tune.with_parameters(
+        GangTrial,
+        data=[ray.put(data)],  # a reference in a list stays one, for all workers of a node
+        size=need.workers,
+        need={"num_cpus": need.cpu, "num_gpus": need.gpu},
+    )
+    # all at once or not at all; Tune's own process of the trial has the empty bundle
+    bundles = [{}, *[{"CPU": need.cpu, "GPU": need.gpu}] * need.workers]
+    return tune.with_resources(gang, tune.PlacementGroupFactory(bundles))
+
+
 def tune_trials(
     spec: SearchSpec, engine: Engine, folder: Folder, data: Data, concurrent: int
 ) -> None:
     """Let Ray Tune run the engine's trials until there are no more."""
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)  # trials asked for ahead of time
-    trainable = tune.with_resources(
-        tune.with_parameters(DiffusionTrial, data=data),
-        {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu},
-    )
     tuner = tune.Tuner(
-        trainable,
+        trainable(spec, data),
         tune_config=tune.TuneConfig(
             search_alg=EngineSearcher(engine, folder, concurrent),
             scheduler=EngineScheduler(engine, lambda: drop_checkpoints(engine, folder)),

@@ -148,7 +148,6 @@ ASKING = {
     "budget.gpu_hours": "3",
     "trial_timeout": "30m",
     "confirm": "{seeds: 3}",
-    "resources.workers": "2",
     "storage": "s3://bucket/prefix",
 }
 

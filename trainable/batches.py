@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from trainable.augment import Augment
+from trainable.augment import ALL, Augment
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.objective import Batch
@@ -18,19 +20,23 @@ class Batches:
     """The stream of training batches: for one seed, the same in every trial.
 
     Which example comes at which place depends on the seed and the place alone, so the batch size
-    does not change the order; noise and noise levels come from one generator.
+    does not change the order; noise and noise levels come from one generator. A worker of a gang
+    draws for the whole batch and takes its `part`, so all see the batches of one worker.
 
     The examples lie on the device where they fit. Elsewhere they stay in memory, shared with the
     other trials of the machine, and each batch is copied from pinned memory without a wait.
     """
 
-    def __init__(self, data: Data, config: TrialConfig, device: torch.device) -> None:
+    def __init__(
+        self, data: Data, config: TrialConfig, device: torch.device, part: slice = ALL
+    ) -> None:
         x, labels = view(data.train.x), data.train.labels
         self.home = device if fits(x, device) else torch.device("cpu")
         self.x = x.to(self.home)
         self.labels = None if labels is None else view(labels).to(self.home)
         self.shape, self.classes = data.shape, data.classes
         self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
+        self.part = part
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.augment = None
         if config.augment is not None:
@@ -38,13 +44,14 @@ class Batches:
         self._orders: dict[int, Tensor] = {}  # epoch -> permutation
 
     def draw(self, place: int) -> Batch:
-        """The batch that begins at `place`."""
-        index = self._indices(place)
+        """This worker's part of the batch that begins at `place`."""
+        index, whole = self._indices(place)[self.part], self.batch_size
         x0 = scaled(self._moved(self.x[index]))
         if self.augment is not None:
-            x0 = self.augment(x0)
-        noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
-        u = torch.rand(len(x0), generator=self.generator, device=self.device)
+            x0 = self.augment(x0, self.part, whole)
+        given: Any = {"generator": self.generator, "device": self.device}
+        noise = torch.randn((whole, *x0.shape[1:]), **given)[self.part]
+        u = torch.rand(whole, **given)[self.part]
         labels = None if self.labels is None else self._moved(self.labels[index])
         return Batch(x0, labels, noise, u)
 

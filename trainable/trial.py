@@ -1,4 +1,4 @@
-"""DiffusionTrial: a training as Ray Tune runs it. The only file here that knows Ray."""
+"""DiffusionTrial: a training as Ray Tune runs it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from trainable import checkpoint
 from trainable.build import free_memory
 from trainable.config import TrialConfig
 from trainable.datasets import Data
+from trainable.gang import Gang, GangBroken
 from trainable.images import GRID_IMAGES, is_image, write_grid
 from trainable.quality import measure
 from trainable.shelf import use_code
@@ -22,7 +23,7 @@ from trainable.train import TrainState, next_report, report, sample, train_until
 SAVE_SHARE = 0.02  # checkpoints take at most this share of the time, but for those at rungs
 
 
-class DiffusionTrial(tune.Trainable):
+class Training:
     """Trains up to the next report in each `step`.
 
     Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
@@ -31,17 +32,12 @@ class DiffusionTrial(tune.Trainable):
     error of the user's code ("code") or too little memory ("oom") is a result, so that only a
     lost process is retried by Ray.
     A trial whose folder has a checkpoint goes on from it, and reports its last report again.
+    Of a gang, each worker runs one, and the first one alone writes; a gang that has broken is a
+    failure ("lost"), too.
     """
 
-    def setup(self, config: dict[str, Any], data: Data | None = None) -> None:
-        assert data is not None
-        self.data = data
-        self.begin(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take on another trial in the same process, with the memory of the first given back."""
-        self.begin(new_config)
-        return True
+    data: Data
+    gang = Gang()
 
     def begin(self, config: dict[str, Any]) -> None:
         self.state: TrainState | None = None
@@ -53,9 +49,11 @@ class DiffusionTrial(tune.Trainable):
             self.rungs: list[int] = config["rungs"]
             trial = TrialConfig.model_validate(config["trial"])
             use_code(trial.code)
-            self.state = TrainState(trial, self.data, test=config.get("test", False))
+            self.state = TrainState(trial, self.data, config.get("test", False), self.gang)
             if (path := self.folder / checkpoint.NAME).exists():
                 self.repeat = checkpoint.load(self.state, path)
+            if not self.gang.same(self.state.step):
+                raise RuntimeError(f"not all of the trial's workers see the checkpoint {path}")
         except Exception as error:
             self.fail(error)
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
@@ -80,6 +78,8 @@ class DiffusionTrial(tune.Trainable):
         target, at_rung = next_report(state.config, self.rungs, state.samples)
         train_until(state, target)
         metrics = report(state) | {"diverged_at": state.diverged_at}
+        if self.gang.rank:
+            return metrics
         finished = state.samples >= state.config.samples
         if finished and state.diverged_at is None:
             metrics |= measure(state, metrics["weights"])
@@ -106,11 +106,27 @@ class DiffusionTrial(tune.Trainable):
     def fail(self, error: Exception) -> None:
         """Keep what went wrong as this trial's result, and let go of its memory."""
         last_frames = "".join(traceback.format_exception(error)[-6:])
-        self.failure = {"kind": "oom" if is_out_of_memory(error) else "code", "why": last_frames}
+        kind = "lost" if isinstance(error, GangBroken) else "code"
+        kind = "oom" if is_out_of_memory(error) else kind
+        self.failure = {"kind": kind, "why": last_frames}
         self.state = None
 
     def cleanup(self) -> None:
         self.state = None
+
+
+class DiffusionTrial(Training, tune.Trainable):
+    """A trial of one worker."""
+
+    def setup(self, config: dict[str, Any], data: Data | None = None) -> None:
+        assert data is not None
+        self.data = data
+        self.begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take on another trial in the same process, with the memory of the first given back."""
+        self.begin(new_config)
+        return True
 
 
 def is_out_of_memory(error: Exception) -> bool:
