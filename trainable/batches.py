@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,7 +73,9 @@ class Batches:
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
-            generator = torch.Generator().manual_seed(self.seed + (epoch << 32))
+            # torch uses no more than 32 bits of a seed
+            seed = np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]
+            generator = torch.Generator().manual_seed(int(seed))
             order = torch.randperm(len(self.x), generator=generator).to(self.home)
             self._orders = {epoch: order}
         return self._orders[epoch]
