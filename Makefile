@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install run test chaos check fix bench-trial ui clean
+.PHONY: help install run test chaos check fix bench-trial bench-slots ui clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -37,6 +37,10 @@ fix: $(INSTALLED)  ## let ruff mend what it can
 
 bench-trial: $(INSTALLED)  ## samples per second of a trial against hand-written loops
 	@$(BIN)/python tests/bench/bench_trial.py
+
+bench-slots: $(INSTALLED)  ## the share of a search's time that goes into training (15 minutes)
+	@$(BIN)/python tests/bench/bench_slots.py
+	@$(BIN)/python tests/bench/bench_slots.py --steps 1000 --trials 40
 
 ui: $(INSTALLED)  ## the MLflow UI on what `make run` recorded
 	@$(BIN)/diffsweep ui

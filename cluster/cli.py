@@ -9,6 +9,7 @@ import click
 from cluster import results, searching
 from cluster.shared import INTERRUPTED
 from search.errors import BadInput, DiffsweepError
+from trainable.storage import StorageError
 
 COMMANDS = (
     searching.check,
@@ -50,6 +51,9 @@ def main() -> None:
         for fault in error.faults:
             click.echo(f"{'error: ' if not isinstance(error, BadInput) else ''}{fault}", err=True)
         sys.exit(error.exit_code)
+    except StorageError as error:
+        click.echo(f"storage: {error}", err=True)
+        sys.exit(BadInput.exit_code)
     except click.ClickException as error:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         click.echo(

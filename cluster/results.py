@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.shared import OUTPUT, OVERRIDES, progress_console, show
+from cluster.shared import OUTPUT, OVERRIDES, STORAGE, progress_console, show
 
 if TYPE_CHECKING:
     pass
 
 
 @click.command()
+@STORAGE
 @click.argument("recorded", metavar="ID|CSV")
 @click.option("--scheduler", help="asha, hyperband, median or none.")
 @click.option("--sampler", help="tpe, random, ...")
@@ -43,6 +44,7 @@ def replay(
 
 
 @click.command()
+@STORAGE
 @OUTPUT
 def ls(output: str) -> None:
     """List the searches."""
@@ -53,6 +55,7 @@ def ls(output: str) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @OUTPUT
 def status(search: str, output: str) -> None:
@@ -64,6 +67,7 @@ def status(search: str, output: str) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @OUTPUT
 def trials(search: str, output: str) -> None:
@@ -75,6 +79,7 @@ def trials(search: str, output: str) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--to", required=True, help="A folder, s3://bucket/prefix, or models:/NAME.")
 @click.option("--per-optimizer", is_flag=True, help="The best of each optimizer.")
@@ -97,6 +102,7 @@ def export(search: str, to: str, per_optimizer: bool, form: str, output: str) ->
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option(
     "--margin",

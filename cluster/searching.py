@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.shared import OUTPUT, OVERRIDES, SPEC, conclude, progress_console, request, show
+from cluster.shared import (
+    OUTPUT,
+    OVERRIDES,
+    SPEC,
+    STORAGE,
+    conclude,
+    progress_console,
+    request,
+    show,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,6 +50,7 @@ def check(spec: Path, overrides: tuple[str, ...], smoke: bool, output: str) -> N
 
 
 @click.command()
+@STORAGE
 @SPEC
 @OVERRIDES
 @click.option(
@@ -60,6 +70,7 @@ def run(spec: Path, overrides: tuple[str, ...], earlier: tuple[str, ...], output
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--trials", type=click.IntRange(min=1), help="So many more trials.")
 @click.option("--wall-clock", metavar="DURATION", help="So much more time, as in 30m.")
@@ -88,6 +99,7 @@ def resume(
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--top", type=click.IntRange(min=1), help="How many winners; 1 unless set.")
 @click.option("--per", type=click.Choice(["optimizer", "search"]), help="Winners of what.")
@@ -105,6 +117,7 @@ def confirm(search: str, top: int | None, per: str | None, seeds: int | None, ou
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 def stop(search: str) -> None:
     """Begin no new trials in SEARCH, and let the running ones finish."""
@@ -112,6 +125,7 @@ def stop(search: str) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 def cancel(search: str) -> None:
     """End SEARCH and all its trials now."""
@@ -119,6 +133,7 @@ def cancel(search: str) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.argument("trial", type=int)
 def kill(search: str, trial: int) -> None:
@@ -127,6 +142,7 @@ def kill(search: str, trial: int) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="A config.yaml.")
 def add(search: str, config: Path) -> None:
@@ -139,6 +155,7 @@ def add(search: str, config: Path) -> None:
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 def rm(search: str, dry_run: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,13 @@ OVERRIDES = click.option(
 )
 OUTPUT = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to show it."
+)
+STORAGE = click.option(
+    "--storage",
+    metavar="URI",
+    expose_value=False,
+    callback=lambda ctx, param, value: value and os.environ.update(DIFFSWEEP_STORAGE=value),
+    help="Where searches are kept: a shared folder or s3://bucket/prefix.",
 )
 INTERRUPTED = 130
 NOTHING_COMPLETE = 3

@@ -1,15 +1,16 @@
-"""Faults of a spec that need more than one key to see, and keys whose capability is to come."""
+"""Faults of a spec that need more than one key to see."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from search.dimensions import Knobs, Range
-from search.reading import KeyPath, in_words, nearest, shown
+from search.reading import KeyPath, in_words, nearest
 from search.space import WarmupSteps, keeps_lr
+from search.storage import uri_fault
 from trainable.config import TrialConfig
 from trainable.optimizers import OPTIMIZERS, EightBit
 from trainable.shelf import code_fault, load, use_code
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     """Faults that need more than one key to see: where, and what is wrong."""
-    yield from _not_yet(spec)
     for name, knobs in spec.space.optimizer.items():
         yield from _check_optimizer(name, knobs)
     yield from _check_shared(spec)
@@ -42,6 +42,8 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             ("scheduler", "grace_steps"),
             f"{grace} is beyond the budget of a trial, which is trial.steps = {steps}",
         )
+    if spec.storage is not None and (fault := uri_fault(spec.storage)):
+        yield ("storage",), fault
     if spec.trial.report_every > steps:
         yield ("trial", "report_every"), f"{spec.trial.report_every} is more than trial.steps"
 
@@ -165,19 +167,3 @@ def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             load(target)
         except ValueError as error:
             yield where, str(error).splitlines()[0]
-
-
-def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
-    """Keys of the interface whose capability does not exist yet: refused, never ignored."""
-    for path, asked in NOT_YET.items():
-        value: Any = spec
-        for key in path.split("."):
-            value = getattr(value, key)
-        if asked(value):
-            text = shown(value) if isinstance(value, str | int | float) else "this"
-            yield tuple(path.split(".")), f"{text} is not available yet"
-
-
-NOT_YET: dict[str, Callable[[Any], bool]] = {
-    "storage": lambda value: value is not None,
-}

@@ -14,7 +14,7 @@ from search.analysis import best_paused
 from search.arms import Arms
 from search.budget import asked, reached
 from search.confirm import ask_event, is_settled, owed
-from search.errors import SearchFailed
+from search.errors import SearchFailed, StorageAway
 from search.history import ENDED, History, Trial
 from search.space import baselines, settings
 from search.spec import SearchSpec
@@ -129,7 +129,7 @@ class Engine:
         if self.stopping == "cancelled":
             state = "cancelled"
         if self.error is not None:
-            state = "failed"
+            state = "interrupted" if isinstance(self.error, StorageAway) else "failed"
         for number in cut:
             cancelled = state == "cancelled"
             self.end(number, "cancelled" if cancelled else "paused", f"search {state}", again=True)

@@ -18,13 +18,14 @@ from search.history import Book, Trial
 from search.home import Folder, Home
 from search.record import check_reachable, tracking_uri
 from search.spec import SearchSpec
-from trainable.datasets import Data, load_data
+from trainable.datasets import Data, FiledPart, load_data
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 MODEL_TAG = "diffsweep.model"  # of the parent run: the id of the model logged last
+SHOWN = 10_000  # examples by which data larger than memory is described
 TRIAL_TAG = "diffsweep.model_trial"  # and the trial that it is
 logger = logging.getLogger("diffsweep.publish")
 
@@ -111,8 +112,9 @@ def log_dataset(client: MlflowClient, parent: Run, spec: SearchSpec, data: Data 
     source = CodeDatasetSource({key: str(value) for key, value in config.model_dump().items()})
     inputs = []
     for context, part in zip(("training", "validation", "test"), data.parts, strict=True):
-        labels = {} if part.labels is None else {"targets": part.labels}
-        entry = from_numpy(part.x, source=source, name=f"{config.type}/{context}", **labels)  # type: ignore[arg-type]
+        x, given = part.some(SHOWN) if isinstance(part, FiledPart) else part
+        labels = {} if given is None else {"targets": given}
+        entry = from_numpy(x, source=source, name=f"{config.type}/{context}", **labels)  # type: ignore[arg-type]
         tags = [InputTag("mlflow.data.context", context)]
         inputs.append(DatasetInput(dataset=entry._to_mlflow_entity(), tags=tags))
     client.log_inputs(parent.info.run_id, datasets=inputs)

@@ -236,12 +236,12 @@ def _grids(folder: Folder, book: Book, content: dict[str, Any]) -> dict[str, Pat
     """A sample grid for each winner: from the same noise, where they were confirmed."""
     grids: dict[str, Path] = {}
     for row in content["confirm"]:
-        grid = folder.trial(row["trial"]) / "samples.png"
+        grid = folder.grid(row["trial"])
         if row["contender"] and grid.exists():
             grids.setdefault(row["contender"], grid)
     if not grids:
         for name in content["optimizers"]:
             for trial in ranked(book, name)[:1]:
-                grid = folder.trial(trial.number) / "samples.png"
+                grid = folder.grid(trial.number)
                 grids |= {trial_name(trial): grid} if grid.exists() else {}
     return grids

@@ -14,8 +14,9 @@ from rich.console import Console
 from search.analysis import best, by_optimizer, summary
 from search.budget import elapsed
 from search.describe import name, number
-from search.history import Book, DriverLock, read_book
+from search.history import Book, read_book
 from search.home import Folder, Home
+from search.lease import is_driven
 from search.progress import best_config, clock, compact, result_table, time_left
 from search.record import delivered
 from search.report import report_of, show_answer
@@ -24,7 +25,7 @@ from search.report import report_of, show_answer
 def open_book(folder: Folder) -> Book:
     """A search as it stands; one whose driver died without a word is interrupted."""
     book = read_book(folder.history)
-    if book.state == "running" and not DriverLock.held(folder.lock):
+    if book.state == "running" and not is_driven(folder):
         book.state = "interrupted"
     return book
 

@@ -201,7 +201,7 @@ class Store:
 
     def _samples(self, run: str, trial: Trial) -> None:
         """The sample grid of a trial, as an image at its last step."""
-        grid = self.folder.trial(trial.number) / "samples.png"
+        grid = self.folder.grid(trial.number)
         if grid.exists() and not self.client.list_artifacts(run, "images"):
             from PIL import Image
 

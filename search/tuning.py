@@ -18,16 +18,20 @@ from ray.tune.search import Searcher
 
 from search.control import Request, take
 from search.engine import Engine
+from search.errors import Fenced, StorageAway
 from search.history import Trial
 from search.home import Folder
-from search.leftovers import drop_checkpoints
+from search.leftovers import Sweeper
+from search.shipping import moved
 from search.spec import SearchSpec
 from trainable.datasets import Data
+from trainable.storage import open_storage
 from trainable.trial import DiffusionTrial
 from trainable.workers import GangTrial
 
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
 LOOK_EVERY = 0.5  # seconds between looks at requests and at trials that hang
+UPLOAD_ATTEMPTS = 40  # of a trial to reach the storage, some ten minutes in all
 
 
 class Adapter:
@@ -40,15 +44,20 @@ class Adapter:
 
     def fail(self, error: Exception) -> None:
         """End the search with this error, which Tune would bury under tracebacks of its own."""
+        if self.engine.error is None and isinstance(error, StorageAway | Fenced):
+            interrupt_tune()  # what trials do from here on can't be kept
         self.engine.stopping, self.engine.error = "an error", self.engine.error or error
 
 
 class EngineSearcher(Adapter, Searcher):
     """Hands Tune the engine's next trial while fewer than `concurrent` are at work."""
 
-    def __init__(self, engine: Engine, folder: Folder, concurrent: int) -> None:
+    def __init__(
+        self, engine: Engine, folder: Folder, concurrent: int, places: dict[str, str]
+    ) -> None:
         super().__init__()
         self.engine, self.folder, self.concurrent = engine, folder, concurrent
+        self.places = places  # of the user's code, where it is not as it was
         self.at_work: dict[str, int] = {}  # Tune's trial id -> ours
 
     def suggest(self, trial_id: str) -> Any:
@@ -76,9 +85,16 @@ class EngineSearcher(Adapter, Searcher):
         """Nothing to save: the history has it all."""
 
     def _config(self, trial: Trial) -> dict[str, Any]:
-        return {
+        stored: dict[str, Any] = {}
+        if self.folder.storage is not None:
+            storage = open_storage(self.folder.storage.uri, UPLOAD_ATTEMPTS)
+            stored = {
+                "storage": storage.sub(f"trials/{trial.number}"),
+                "session": self.engine.book.sessions,
+            }
+        return stored | {
             "number": trial.number,
-            "trial": trial.config,
+            "trial": moved(trial.config, self.places),
             "rungs": self.engine.rung_levels(trial),
             "folder": str(self.folder.trial(trial.number)),
             "test": trial.stage == "confirm",  # the search never sees the test part
@@ -96,7 +112,9 @@ class EngineScheduler(Adapter, FIFOScheduler):
         number = tune_trial.config["number"]
         metrics = {k.removeprefix(REPORT): v for k, v in result.items() if k.startswith(REPORT)}
         try:
-            if (failure := result.get("failure")) and number in self.engine.active:
+            if (failure := result.get("failure")) == "storage":
+                raise StorageAway(f"infrastructure: trial {number}: {result['why']}")
+            if failure and number in self.engine.active:
                 goes_on = self.engine.end(number, "failed", f"{failure}: {result['why']}")
             else:
                 goes_on = not failure and self.engine.report(number, metrics)
@@ -119,7 +137,10 @@ class EngineCallback(Adapter, Callback):
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        self.engine.begin(trial.config["number"])
+        try:
+            self.engine.begin(trial.config["number"])
+        except Exception as error:
+            self.fail(error)
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         if time.monotonic() - self.looked_at < LOOK_EVERY:
@@ -142,7 +163,7 @@ class EngineCallback(Adapter, Callback):
                 engine.stopping = "stopped"
             case "cancel":
                 engine.stopping = "cancelled"
-                os.kill(os.getpid(), signal.SIGINT)  # Tune's own way to end at once
+                interrupt_tune()
             case "kill" if engine.kill(request["trial"]):
                 self._kill(request["trial"], trials)
             case "add":
@@ -174,16 +195,26 @@ def trainable(spec: SearchSpec, data: Data) -> Any:
     return tune.with_resources(gang, tune.PlacementGroupFactory(bundles))
 
 
+def interrupt_tune() -> None:
+    """Have Tune end at once and in order, in the way that it has for Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def tune_trials(
-    spec: SearchSpec, engine: Engine, folder: Folder, data: Data, concurrent: int
+    spec: SearchSpec,
+    engine: Engine,
+    folder: Folder,
+    data: Data,
+    concurrent: int,
+    places: dict[str, str],
 ) -> None:
     """Let Ray Tune run the engine's trials until there are no more."""
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)  # trials asked for ahead of time
     tuner = tune.Tuner(
         trainable(spec, data),
         tune_config=tune.TuneConfig(
-            search_alg=EngineSearcher(engine, folder, concurrent),
-            scheduler=EngineScheduler(engine, lambda: drop_checkpoints(engine, folder)),
+            search_alg=EngineSearcher(engine, folder, concurrent, places),
+            scheduler=EngineScheduler(engine, Sweeper(engine, folder)),
             trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
             trial_dirname_creator=lambda trial: f"tune-{trial.config['number']}-{trial.trial_id}",
             num_samples=-1,  # the searcher says when it is enough

@@ -12,6 +12,7 @@ from trainable.augment import ALL, Augment
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.objective import Batch
+from trainable.sharded import Reader, Sharded
 from trainable.tensors import scaled, view
 
 DEVICE_SHARE = 0.25  # of a GPU's free memory that the training examples may take
@@ -25,17 +26,19 @@ class Batches:
     draws for the whole batch and takes its `part`, so all see the batches of one worker.
 
     The examples lie on the device where they fit. Elsewhere they stay in memory, shared with the
-    other trials of the machine, and each batch is copied from pinned memory without a wait.
+    other trials of the machine, and each batch is copied from pinned memory without a wait. Those
+    in shards stay in their files, and each batch is read while the one before is trained on.
     """
 
     def __init__(
         self, data: Data, config: TrialConfig, device: torch.device, part: slice = ALL
     ) -> None:
-        x, labels = view(data.train.x), data.train.labels
+        x, labels = data.train
         self.home = device if fits(x, device) else torch.device("cpu")
-        self.x = x.to(self.home)
-        self.labels = None if labels is None else view(labels).to(self.home)
-        self.shape, self.classes = data.shape, data.classes
+        self.x = source(x, self.home)
+        self.labels = None if labels is None else source(labels, self.home)
+        self.sharded = x if isinstance(x, Sharded) else None
+        self.shape, self.classes, self.examples = data.shape, data.classes, len(x)
         self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
         self.part = part
         self.generator = torch.Generator(device).manual_seed(config.seed)
@@ -46,24 +49,29 @@ class Batches:
 
     def draw(self, place: int) -> Batch:
         """This worker's part of the batch that begins at `place`."""
-        index, whole = self._indices(place)[self.part], self.batch_size
-        x0 = scaled(self._moved(self.x[index]))
+        whole = self.batch_size
+        x0 = scaled(self._rows(self.x, place))
         if self.augment is not None:
             x0 = self.augment(x0, self.part, whole)
         given: Any = {"generator": self.generator, "device": self.device}
         noise = torch.randn((whole, *x0.shape[1:]), **given)[self.part]
         u = torch.rand(whole, **given)[self.part]
-        labels = None if self.labels is None else self._moved(self.labels[index])
+        labels = None if self.labels is None else self._rows(self.labels, place)
         return Batch(x0, labels, noise, u)
 
-    def _moved(self, batch: Tensor) -> Tensor:
-        """A batch on the device."""
+    def _rows(self, of: Tensor | Reader, place: int) -> Tensor:
+        """This worker's part of the rows from `place` on, on the device."""
+        index = self._indices(place)[self.part]
+        if isinstance(of, Reader):
+            batch = of.read(index, self._indices(place + self.batch_size)[self.part])
+        else:
+            batch = of[index]
         if self.device.type == "cuda" and batch.device.type == "cpu":
             batch = batch.pin_memory()
         return batch.to(self.device, non_blocking=True)
 
     def _indices(self, place: int) -> Tensor:
-        n, parts, missing = len(self.x), [], self.batch_size
+        n, parts, missing = self.examples, [], self.batch_size
         while missing:
             epoch, start = divmod(place, n)
             part = self._order(epoch)[start : start + missing]
@@ -76,13 +84,25 @@ class Batches:
             # torch uses no more than 32 bits of a seed
             seed = np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]
             generator = torch.Generator().manual_seed(int(seed))
-            order = torch.randperm(len(self.x), generator=generator).to(self.home)
-            self._orders = {epoch: order}
+            if self.sharded is not None:
+                order = self.sharded.order(generator)
+            else:
+                order = torch.randperm(self.examples, generator=generator).to(self.home)
+            self._orders = {epoch: order} | {
+                k: v for k, v in self._orders.items() if k == epoch - 1
+            }
         return self._orders[epoch]
 
 
-def fits(x: Tensor, device: torch.device) -> bool:
+def source(x: np.ndarray | Sharded, home: torch.device) -> Tensor | Reader:
+    """What batches are taken from."""
+    return Reader(x) if isinstance(x, Sharded) else view(x).to(home)
+
+
+def fits(x: np.ndarray | Sharded, device: torch.device) -> bool:
     """Whether the examples may lie on the device; the CPU and MPS share the memory they are in."""
+    if isinstance(x, Sharded):
+        return False
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)

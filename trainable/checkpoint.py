@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from trainable.finetune import merged
+from trainable.kept import CHECKPOINT
 from trainable.train import TrainState
 
 FORMAT = 2
-NAME = "checkpoint.pt"
+NAME = CHECKPOINT
 
 
 def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> None:

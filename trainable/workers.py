@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -53,7 +54,7 @@ class GangTrial(tune.Trainable):
         for rank in range(self.size):
             place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
             worker = ray.remote(Worker).options(scheduling_strategy=place, **self.need)
-            self.workers.append(worker.remote(self.data, rank, self.size))
+            self.workers.append(worker.remote(self.data, rank, self.size, self.logdir))
         meeting = ray.get(self.workers[0].open.remote())
         self.ask("join", *meeting, device)
 
@@ -112,13 +113,14 @@ def verdict(failures: list[dict[str, Any]]) -> dict[str, Any]:
 class Worker:
     """One worker of a gang, in a process of its own."""
 
-    def __init__(self, data: Any, rank: int, size: int) -> None:
+    def __init__(self, data: Any, rank: int, size: int, logdir: str) -> None:
         from trainable.trial import Training  # here, so that GangTrial's process needs no torch
 
         self.rank, self.size = rank, size
         self.host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self.training = Training()
-        self.training.data = data
+        self.training.data, self.training.logdir = data, logdir
+        Path(logdir).mkdir(parents=True, exist_ok=True)  # this may be another host
 
     def open(self) -> tuple[str, int]:
         """Of the first worker: where the others find it."""
