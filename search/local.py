@@ -24,7 +24,7 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "1",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
@@ -43,6 +43,10 @@ def concurrency(spec: SearchSpec) -> int:
     """
     cpus, gpus = os.cpu_count() or 1, count_gpus()
     need, device = spec.resources, spec.trial.device
+    if device == "cuda" and not need.gpu:
+        raise BadInput(
+            "trial.device: cuda needs resources.gpu above 0, or trials see no GPU; 1 is usual"
+        )
     several = need.workers > 1
     shares = f" ({need.workers} workers)" if several else ""
     or_workers = " or resources.workers" if several else ""

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import make_config
 from crew import Crew
-from test_train import HERE, LRS
+from test_train import HERE, LRS, TIMING
 from torch import Tensor, nn
 
 from search.space import keeps_lr
@@ -22,7 +22,6 @@ from trainable.datasets import Data, Part
 from trainable.gang import Gang, GangBroken
 from trainable.train import TrainState, backward, report, train_until
 
-NOT_COMPARED = ("steps_per_second", "peak_memory_bytes")
 # how far weights may be apart, in units of the way they went: muon orthogonalizes in bf16, and
 # soap turns its gradients into bases that rounding turns, too
 APART = {"muon": 0.2, "soap": 1e-2}
@@ -52,7 +51,7 @@ class Ended:
         self.start, self.weights = start, weights(state)
         self.averages = flat(w for a in state.emas.averages.values() for w in a.values())
         self.buffers = flat(state.model.buffers())
-        self.metrics = {k: v for k, v in metrics.items() if k not in NOT_COMPARED}
+        self.metrics = {k: v for k, v in metrics.items() if k not in TIMING}
         self.diverged_at = state.diverged_at
 
     def apart(self, other: Ended) -> float:
