@@ -6,14 +6,16 @@ import sys
 
 import click
 
-from cluster import results, searching
+from cluster import results, searching, serving
 from cluster.shared import INTERRUPTED
 from search.errors import BadInput, DiffsweepError
 from trainable.storage import StorageError
 
 COMMANDS = (
+    serving.init,
     searching.check,
     searching.run,
+    serving.submit,
     searching.resume,
     searching.confirm,
     searching.stop,
@@ -25,10 +27,13 @@ COMMANDS = (
     results.ls,
     results.status,
     results.trials,
+    serving.logs,
     results.export,
     results.report,
     results.train,
     results.ui,
+    serving.up,
+    serving.down,
     results.schema,
 )
 

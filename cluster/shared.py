@@ -26,6 +26,11 @@ OVERRIDES = click.option(
 OUTPUT = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to show it."
 )
+CLUSTER = click.option(
+    "--cluster",
+    metavar="URL",
+    help="Where the search is if not here: Ray's dashboard; RAY_ADDRESS or `up`'s unless set.",
+)
 STORAGE = click.option(
     "--storage",
     metavar="URI",
@@ -35,14 +40,6 @@ STORAGE = click.option(
 )
 INTERRUPTED = 130
 NOTHING_COMPLETE = 3
-
-
-def request(search: str, verb: str, meaning: str, **content: Any) -> None:
-    """Leave a request for the driver of a search."""
-    from search.home import Home
-    from search.operate import ask_driver
-
-    click.echo(ask_driver(Home().find(search), verb, meaning, **content))
 
 
 def show(output: str, content: Any, text: Callable[[Console, Any], object]) -> None:

@@ -75,6 +75,7 @@ class Book:
     spec: dict[str, Any] = field(default_factory=dict)
     trials: dict[int, Trial] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)  # versions, and the data's fingerprint
+    job: str | None = None  # the Ray job that drives it, or did last; None where it ran attached
     ending: bool = False  # the driver has written its last word
     imported: list[Trial] = field(default_factory=list)  # of earlier searches, for the sampler
     state: str = "pending"
@@ -91,7 +92,7 @@ class Book:
             case "start":
                 self.id, self.spec, self.state = event["search"], event["spec"], "running"
                 self.origin = self.origin or event.get("origin", {})
-                self.why, self.ending = None, False
+                self.why, self.ending, self.job = None, False, event.get("job")
                 self.started = self.started or event["time"]
                 self.sessions += 1
                 self.session_began = event["time"]
@@ -172,6 +173,7 @@ class History:
         mirror: Mirror | None = None,
     ) -> None:
         self.clock, self.book, self.mirror = clock, Book(), mirror
+        self.tell: Callable[[Event], object] = lambda event: None  # called when it is applied
         self._file: IO[bytes] | None = None
         if path is None:
             return
@@ -195,6 +197,7 @@ class History:
         self.book.apply(line)
         if self.mirror is not None and event != "report":  # reports follow in a moment
             self.mirror.flush()
+        self.tell(line)
         return line
 
     def waiting(self) -> str | None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
-from search.errors import BadInput
+from search.errors import BadInput, NoSearch
 from search.history import DriverLock
 from search.reading import nearest
 from search.segments import HISTORY, pull
@@ -23,6 +23,11 @@ from trainable.storage import AT_ONCE, Storage, StorageError, open_storage
 logger = logging.getLogger("diffsweep.home")
 
 ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}-[0-9a-f]{6}$")
+
+
+def new_id(name: str) -> str:
+    """An id for a search of this name."""
+    return f"{name}-{secrets.token_hex(3)}"
 
 
 class Folder:
@@ -39,6 +44,7 @@ class Folder:
         self.tune = path / "tune"  # Ray Tune's own files, which nothing here reads
         self.requests = path / "requests"
         self.best = path / "best"
+        self.own = path / "own"  # of a submitted search: the user's code, as code/0, code/1, ...
         self.report = path / "report"  # report.html, report.json and the plots
         self.storage_uri = path / "storage"  # where the durable truth is, if not here
         self.pulled = path / "pulled.json"  # how much of the history is known to be there
@@ -127,12 +133,12 @@ class Home:
                 f"DIFFSWEEP_HOME: can't write to {self.path}: {error.strerror}"
             ) from error
 
-    def new(self, name: str, storage: str | None = None) -> Folder:
-        """A folder for a new search of this name, under an id of its own."""
+    def new(self, name: str, storage: str | None = None, id: str | None = None) -> Folder:
+        """A folder for a new search of this name, under an id of its own, or the one given."""
         while True:
-            folder = Folder(self.path / f"{name}-{secrets.token_hex(3)}")
-            if not folder.path.exists():
-                folder.path.mkdir(parents=True)
+            folder = Folder(self.path / (id or new_id(name)))
+            if id or not folder.path.exists():
+                folder.path.mkdir(parents=True, exist_ok=True)
                 if storage is not None:
                     folder.storage_uri.write_text(storage)
                 return folder
@@ -177,7 +183,8 @@ class Home:
         """The search with this id, or with the only id that begins so.
 
         Raises:
-            BadInput: there is none, or more than one.
+            NoSearch: there is none.
+            BadInput: there is more than one.
         """
         if (found := self._exactly(name)) is not None:
             return found
@@ -189,4 +196,4 @@ class Home:
             raise BadInput(f"{name}: could be {' or '.join(folder.id for folder in matches)}")
         places = f"{self.path} or {self.storage}" if self.storage else str(self.path)
         hint = f" in {places}; `diffsweep ls` lists what is there"
-        raise BadInput(f"{name}: no such search{nearest(name, folders)}{hint}")
+        raise NoSearch(f"{name}: no such search{nearest(name, folders)}{hint}")

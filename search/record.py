@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -38,6 +39,12 @@ def tracking_uri(spec: SearchSpec, home: Home) -> str:
     return spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.store}"
 
 
+def masked(uri: str) -> str:
+    """An address without the passwords in it: of its user, or among its parameters."""
+    uri = re.sub(r"(://[^/@:]*:).*@", r"\1***@", uri)
+    return re.sub(r"(?i)\b(\w*(?:password|secret|token|key)\w*=)[^&]*", r"\1***", uri)
+
+
 def check_reachable(uri: str) -> None:
     """Look whether the tracking server answers, or the database can be written.
 
@@ -45,7 +52,7 @@ def check_reachable(uri: str) -> None:
         BadInput: it does not, it can't, or MLflow has no such kind of store.
     """
     parts = urlsplit(uri)
-    shown = uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+    shown = masked(uri)
     try:
         if parts.scheme in ("http", "https"):
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()  # noqa: S310

@@ -39,6 +39,15 @@ def get_code(folder: Folder) -> dict[str, str]:
     return places
 
 
+def bring_own(folder: Folder) -> None:
+    """Bring the code of a submitted search to its folder, from where the spec names it."""
+    if folder.storage is None:
+        return
+    for path, name in _index(folder).items():
+        if not Path(path).is_absolute() and not (folder.own / path).exists():
+            folder.storage.get_folder(f"code/{name}", folder.own / path)
+
+
 def moved(config: dict[str, Any], places: dict[str, str]) -> dict[str, Any]:
     """A config, or a spec, with its code where it now lies."""
     if not places or not config.get("code"):

@@ -12,16 +12,19 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import Callback
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from search.control import Request, take
+from search.dashboard import TRIALS_OF
 from search.engine import Engine
 from search.errors import Fenced, StorageAway
 from search.history import Trial
 from search.home import Folder
 from search.leftovers import Sweeper
+from search.logs import Stamped
 from search.shipping import moved
 from search.spec import SearchSpec
 from trainable.datasets import Data
@@ -29,6 +32,7 @@ from trainable.storage import open_storage
 from trainable.trial import DiffusionTrial
 from trainable.workers import GangTrial
 
+SECRETS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
 LOOK_EVERY = 0.5  # seconds between looks at requests and at trials that hang
 UPLOAD_ATTEMPTS = 40  # of a trial to reach the storage, some ten minutes in all
@@ -97,6 +101,7 @@ class EngineSearcher(Adapter, Searcher):
             "trial": moved(trial.config, self.places),
             "rungs": self.engine.rung_levels(trial),
             "folder": str(self.folder.trial(trial.number)),
+            "capture": True,
             "test": trial.stage == "confirm",  # the search never sees the test part
         }
 
@@ -210,8 +215,13 @@ def tune_trials(
 ) -> None:
     """Let Ray Tune run the engine's trials until there are no more."""
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)  # trials asked for ahead of time
+    runs = trainable(spec, data)
+    # searches on one cluster must not run each other's code; and so its processes can be told
+    runs.__name__ = runs.__qualname__ = TRIALS_OF + (engine.book.job or folder.id)
+    # Tune would copy these from the driver into what everybody with access to the cluster can read
+    class_cache.ENV_VARS_TO_PROPAGATE -= SECRETS
     tuner = tune.Tuner(
-        trainable(spec, data),
+        runs,
         tune_config=tune.TuneConfig(
             search_alg=EngineSearcher(engine, folder, concurrent, places),
             scheduler=EngineScheduler(engine, Sweeper(engine, folder)),
@@ -233,5 +243,7 @@ def tune_trials(
     )
     # a polite request to end is like Ctrl-C, which Tune answers by ending in order
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    with folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
-        tuner.fit()  # what Tune says on its own is for the log
+    with folder.log.open("a") as file:
+        log = Stamped(file)
+        with redirect_stdout(log), redirect_stderr(log):
+            tuner.fit()  # what Tune says on its own is for the log

@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from trainable.output import NAME as OUTPUT
 from trainable.storage import Storage
 
 CHECKPOINT, GRID = "checkpoint.pt", "samples.png"  # what a trial leaves in its folder
@@ -123,6 +124,11 @@ class Kept:
         if upload is not None:
             upload.result()
 
+    def put_output(self) -> None:
+        """Put what the process printed so far, under the attempt's name. Raises StorageError."""
+        if self.attempt is not None and (path := self.local / OUTPUT).exists():
+            self.storage.upload(path, f"{stem(self.attempt)}.{OUTPUT}")
+
     def close(self) -> None:
         """Forget what is still on its way: nobody waits for it."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -136,6 +142,7 @@ class Kept:
         name = f"{stem(self.attempt)}.{samples:012d}.{sha256(path)}.pt"
         self.storage.upload(path, name)
         path.unlink()
+        self.put_output()
         whole = saved([*names, name])[:KEPT]
         for old in names:
             if old.endswith(".pt") and old not in [checkpoint.name for checkpoint in whole]:

@@ -19,6 +19,7 @@ from trainable.datasets import Data
 from trainable.gang import Gang, GangBroken
 from trainable.images import GRID_IMAGES, is_image, write_grid
 from trainable.kept import GRID, Kept, Superseded
+from trainable.output import capture
 from trainable.quality import measure
 from trainable.shelf import use_code
 from trainable.storage import StorageError
@@ -31,8 +32,10 @@ class Training:
     """Trains up to the next report in each `step`.
 
     Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
-    "test": whether it is measured on the test part too}, and with a storage also {"storage": the
-    trial's own part of it, "session": of the search}; then it writes there, from any host.
+    "test": whether it is measured on the test part too,
+    "capture": whether what the process prints goes to the trial's folder}, and with a storage
+    also {"storage": the trial's own part of it, "session": of the search}; then it writes there,
+    from any host.
     A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
     error of the user's code ("code"), too little memory ("oom") or a storage that is gone
     ("storage") is a result, so that only a lost process is retried by Ray.
@@ -57,6 +60,8 @@ class Training:
             if (storage := config.get("storage")) is not None:
                 self.folder = Path(tempfile.mkdtemp(dir=self.logdir))
                 self.kept = Kept(storage, config["session"], self.folder)
+            if config.get("capture"):
+                capture(self.folder)
             self.rungs: list[int] = config["rungs"]
             trial = TrialConfig.model_validate(config["trial"])
             use_code(trial.code)
@@ -138,6 +143,7 @@ class Training:
     def fail(self, error: Exception) -> None:
         """Keep what went wrong as this trial's result, and let go of its memory."""
         why = "".join(traceback.format_exception(error)[-6:])
+        print(why, flush=True)
         kind = "oom" if is_out_of_memory(error) else "code"
         if isinstance(error, GangBroken):
             kind = "lost"
@@ -145,6 +151,7 @@ class Training:
             kind, why = "storage", str(error)
         self.failure = {"kind": kind, "why": why}
         self.state = None
+        self.keep_output()
 
     def cleanup(self) -> None:
         self.state = None
@@ -153,9 +160,18 @@ class Training:
     def let_go(self) -> None:
         """Write to no storage any more."""
         if self.kept is not None:
+            self.keep_output()
             self.kept.close()
             shutil.rmtree(self.kept.local, ignore_errors=True)
             self.kept = None
+
+    def keep_output(self) -> None:
+        """Bring what was printed to storage, where there is one; not worth the trial's end."""
+        try:
+            if self.kept is not None:
+                self.kept.put_output()
+        except StorageError as error:
+            print(f"output not kept: {error}", flush=True)
 
 
 class DiffusionTrial(Training, tune.Trainable):

@@ -72,8 +72,8 @@ def main() -> None:
         cost = statistics.median(two[1] / one[1] for one, two in rows)
         print(
             f"{'x'.join(map(str, shape))}, batch {batch}: {speed[0]:.0f} samples/s with one "
-            f"worker of two threads, {speed[1]:.0f} with two of one: {ratio:.2f} times; processor time "
-            f"of a sample {cost:.2f} times",
+            f"worker of two threads, {speed[1]:.0f} with two of one: {ratio:.2f} times; processor "
+            f"time of a sample {cost:.2f} times",
             flush=True,
         )
     crew.end()
