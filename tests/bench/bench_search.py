@@ -46,8 +46,8 @@ from search.space import settings
 from search.spec import SearchSpec
 
 WORKERS = 4
-LIMIT = 32.0  # full trainings that a search may spend
-EQUAL = (10.0, LIMIT)  # compute at which regrets are compared
+LIMIT = 24.0  # full trainings that a search may spend
+EQUAL = (8.0, LIMIT)  # compute at which regrets are compared
 GRID = tuple(product((2, 4, 8, 16), (2, 4)))  # first rung in 64ths of a training; factor
 TUNING = 1000  # the first of the seeds with which settings are chosen
 STEPS = 512  # of a full training, as diffsweep counts
