@@ -85,14 +85,17 @@ def trials(search: str, output: str) -> None:
     default="yaml",
     help="hf-args: also the flags of diffusers' train_unconditional.py.",
 )
+@click.option("--trial", type=int, help="This one, such as another of a Pareto front.")
 @OUTPUT
-def export(search: str, to: str, per_optimizer: bool, form: str, output: str) -> None:
+def export(
+    search: str, to: str, per_optimizer: bool, form: str, trial: int | None, output: str
+) -> None:
     """Write the best config of SEARCH with its weights, numbers, and a card."""
     from search.export import export as export_search
     from search.home import Home
 
     home = Home()
-    result = export_search(home.find(search), home, to, per_optimizer, form)
+    result = export_search(home.find(search), home, to, per_optimizer, form, trial)
     show(output, result, lambda console, content: console.print(after_export(content)))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from search.analysis import objective
 from search.errors import BadInput
 from search.history import read_book
 from search.spec import SearchSpec
@@ -114,7 +115,7 @@ def read_history(path: Path) -> Curves:
         BadInput: no optimizer has two complete trials.
     """
     book = read_book(path)
-    metric = book.spec["objective"]["metric"]
+    metric = objective(book)[0]
     rates: dict[str, dict[float, Curve]] = defaultdict(dict)
     for trial in book.stage("search"):
         if trial.state == "complete":

@@ -32,7 +32,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         spec, self.book = self.spec, self.history.book
-        self.metric = spec.objective.metric
+        self.metric, self.mode = spec.aims[0]
         self.arms = Arms(spec, self.book)
         self.baselines = baselines(spec.space, spec.trial, spec.baselines)[: spec.budget.trials]
         self.cut = [
@@ -210,7 +210,7 @@ class Engine:
             trials = [t for t in self.book.stage("search") if t.optimizer == name]
             if any(t.state in ("complete", "pending", "running") for t in trials):
                 continue
-            if (trial := best_paused(trials, self.metric, self.spec.objective.mode)) is not None:
+            if (trial := best_paused(trials, self.metric, self.mode)) is not None:
                 self.history.write("promote", trial=trial.number, full=True)
                 return trial
         return None
@@ -235,7 +235,7 @@ class Engine:
         for arm in self.arms.all:
             for trial in arm.scheduler.hopeless(arm.peers(self.book), to_come):
                 same = [t for t in self.paused() if t.optimizer == trial.optimizer]
-                top = best_paused(same, self.metric, self.spec.objective.mode)
+                top = best_paused(same, self.metric, self.mode)
                 if not trial.again and trial is not top:  # the best of an optimizer may finish
                     self.end(trial.number, "pruned", "others were better at its rung")
 

@@ -27,14 +27,26 @@ MODEL_NAME = re.compile(r"^models:/([^/:.]+)$")
 
 
 def export(
-    folder: Folder, home: Home, to: str, per_optimizer: bool = False, form: str = "yaml"
+    folder: Folder,
+    home: Home,
+    to: str,
+    per_optimizer: bool = False,
+    form: str = "yaml",
+    number: int | None = None,
 ) -> dict[str, Any]:
-    """Write the best trial, or that of each optimizer, to a folder, to S3, or to the registry.
+    """Write the best trial, that of each optimizer, or one by its number.
+
+    It goes to a folder, to S3, or to the registry.
 
     Raises:
-        BadInput: no trial is complete, or the target can't be written.
+        BadInput: no such trial is complete with its weights kept, or the target can't be written.
     """
     book = read_book(folder.history)
+    if number is not None:
+        trial = exportable(folder, book, number)
+        where = _export_one(folder, home, book, trial, to, "", form)
+        one = {"trial": number, "optimizer": trial.optimizer, **where}
+        return {"search": folder.id, "exported": [one], **one}
     names = book.spec["space"]["optimizer"] if per_optimizer else [None]
     trials = [trial for name in names for trial in ranked(book, name)[:1]]
     if not trials:
@@ -45,6 +57,24 @@ def export(
         where = _export_one(folder, home, book, trial, to, suffix, form)
         written.append({"trial": trial.number, "optimizer": trial.optimizer, **where})
     return {"search": folder.id, "exported": written, **written[0]}
+
+
+def exportable(folder: Folder, book: Book, number: int) -> Trial:
+    """A complete trial whose weights are still there.
+
+    Raises:
+        BadInput: it is none.
+    """
+    there = [
+        trial
+        for trial in book.trials.values()
+        if trial.state == "complete" and (folder.trial(trial.number) / CHECKPOINT).exists()
+    ]
+    for trial in there:
+        if trial.number == number:
+            return trial
+    known = ", ".join(str(trial.number) for trial in there) or "none"
+    raise BadInput(f"--trial {number}: no complete trial with its weights kept (has: {known})")
 
 
 def _export_one(

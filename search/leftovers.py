@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from search.analysis import ranked
+from search.analysis import front, ranked
 from search.engine import Engine
 from search.export import export_best
 from search.history import ENDED
 from search.home import Folder
 from trainable.checkpoint import NAME as CHECKPOINT
 
-KEPT = 3  # best complete trials whose checkpoints stay, beside the best of each optimizer
+KEPT = 3  # best complete trials whose checkpoints stay, beside the front and each optimizer's
 
 
 def leave_behind(engine: Engine, folder: Folder) -> None:
@@ -23,7 +23,7 @@ def leave_behind(engine: Engine, folder: Folder) -> None:
 def drop_checkpoints(engine: Engine, folder: Folder) -> None:
     """Delete the checkpoints that nobody can want any more."""
     book = engine.book
-    wanted = {trial.number for trial in ranked(book)[:KEPT]}
+    wanted = {trial.number for trial in (*ranked(book)[:KEPT], *front(book))}
     for optimizer in engine.spec.optimizers:
         wanted |= {trial.number for trial in ranked(book, optimizer)[:1]}
     for trial in book.trials.values():

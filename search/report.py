@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from search.analysis import better, by_optimizer, objective, ranked
+from search.analysis import better, by_optimizer, objective, pareto, ranked
 from search.confirm import asked_for, planned, seeds_of
 from search.describe import name as trial_name
 from search.history import Book, Trial
@@ -61,7 +61,9 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         "search": book.id,
         "state": book.state,
         "finished": book.state == "complete",
-        "objective": spec["objective"] | {"confirmed_on": test_metric(book)},
+        "objective": dict(zip(("metric", "mode"), objective(book), strict=True))
+        | {"confirmed_on": test_metric(book)},
+        "pareto": pareto(book),
         "data": {key: spec["trial"][key] for key in ("dataset", "model", "diffusion")},
         "budget": _budget(book),
         "seeds": _seeds(book, stood),

@@ -8,10 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from search.analysis import front_rows
 from search.describe import number, yaml_text
 from search.plots import Drawing
 from search.report_tables import (
     by_optimizer_table,
+    make_table,
     quality_table,
     settings_table,
     stability_table,
@@ -72,6 +74,11 @@ def _sections(
         body = _figure(figures["verdicts"]) + verdict_table(content)
         body += f"<p>{escape(timed)}</p>{TIME_NOTE}" if timed else ""
         yield section("verdicts", "The verdicts", body)
+    if content["pareto"] is not None:
+        body = _figure(figures["pareto"]) if "pareto" in figures else ""
+        yield section(
+            "pareto", "The Pareto front", body + make_table(*front_rows(content["pareto"]))
+        )
     yield section("optimizers", "By optimizer", by_optimizer_table(content))
     if "curves" in figures:
         yield section("curves", figures["curves"].title, _figure(figures["curves"]))
