@@ -27,8 +27,8 @@ def test_order_kept_turned_and_unknown() -> None:
     assert kept is not None and turned is not None
     assert kept.estimate > 0.99 and turned.estimate < -0.99 and kept.pairs == 5
     assert kept.low < kept.estimate < kept.high
-    assert rank_correlation(rising, [*rising[:4], None]) is None  # too few went on
-    assert rank_correlation(rising, [0.5] * 5) is None
+    assert rank_correlation(rising, (*rising[:4], None)) is None  # too few went on
+    assert rank_correlation(rising, (0.5,) * 5) is None
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import sys
 import time
@@ -73,8 +72,9 @@ class Method:
     run: Callable[[Problem, Cell, list[dict[str, Any]]], Trace]
     settings: tuple[Setting, ...] = (None,)
     seeds: int = 30
-    tuning: int = 10
+    tuning: int = 10  # seeds to choose a setting with
     stack: str = ""  # what it needs beside diffsweep's own environment
+    like: str | None = None  # too slow to try settings with: it takes those of this method
 
 
 def diffsweep(**keys: Any) -> Callable[[Problem, Cell, list[dict[str, Any]]], Trace]:
@@ -128,7 +128,7 @@ METHODS: dict[str, Method] = {
     "Ray OptunaSearch + ASHA": Method(peer(Ray, sampler="tpe"), GRID),
     "Optuna TPE + Hyperband": Method(peer(Hyperband), GRID),
     "Syne Tune ASHA": Method(syne("ASHA"), GRID, stack="syne"),
-    "Syne Tune ASHA-CQR": Method(syne("ASHACQR"), GRID, seeds=10, tuning=3, stack="syne"),
+    "Syne Tune ASHA-CQR": Method(syne("ASHACQR"), seeds=10, stack="syne", like="Syne Tune ASHA"),
     "Syne Tune BORE": Method(syne("BORE"), seeds=10, stack="syne"),
 }
 
@@ -149,10 +149,10 @@ def problem_of(name: str, seed: int) -> Problem:
 def run_cell(cell: Cell) -> dict[str, Any]:
     """Run one search; its trace and what it is measured against."""
     problem = problem_of(cell.problem, cell.seed)
-    began = time.perf_counter()
+    began = time.process_time()
     baselines = problem.baselines if cell.baselines else []
     trace = METHODS[cell.method].run(problem, cell, baselines)
-    seconds = round(time.perf_counter() - began, 3)
+    seconds = round(time.process_time() - began, 3)
     return {**asdict(cell), "best": problem.best, "trace": trace, "seconds": seconds}
 
 
@@ -195,17 +195,26 @@ def to_1pct(row: dict[str, Any]) -> tuple[float, bool]:
     return compute_to(row["trace"], NEAR * row["best"], LIMIT)
 
 
-def tuning_cells(problems: list[str], methods: list[str], limit: int) -> Iterator[Cell]:
+def tuning_cells(problem: str, methods: list[str], limit: int) -> Iterator[Cell]:
     """What settings are chosen with: without baselines, on seeds of their own."""
-    for problem, name in product(problems, methods):
+    for name in methods:
         method = METHODS[name]
         if len(method.settings) > 1:
             for setting, seed in product(method.settings, range(min(method.tuning, limit))):
                 yield Cell(problem, name, setting, False, TUNING + seed)
 
 
+def shown_cells(results: Results, problem: str, args: Any) -> Iterator[Cell]:
+    """What is shown: each method at its best setting, without and with baselines."""
+    for name, baselines in product(args.methods, (False, True)):
+        setting = choose(results, problem, name, args.tuning)
+        for seed in range(min(METHODS[name].seeds, args.seeds)):
+            yield Cell(problem, name, setting, baselines, seed)
+
+
 def choose(results: Results, problem: str, name: str, limit: int) -> Setting:
     """The setting with the least compute to 1 %, and of equal ones the least regret."""
+    name = METHODS[name].like or name
     method = METHODS[name]
     seeds = range(TUNING, TUNING + min(method.tuning, limit))
 
@@ -234,27 +243,30 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def show(results: Results, problems: list[str], methods: list[str], args: Any) -> list[dict[str, Any]]:
-    """Print the tables; the same numbers as a list."""
+def show(results: Results, problem: str, args: Any) -> list[dict[str, Any]]:
+    """Print the tables of a problem; the same numbers as a list."""
     numbers = []
-    for problem, baselines in product(problems, (False, True)):
-        count = len(problem_of(problem, 0).baselines)
-        print(f"\n**{problem}** ({PROBLEMS[problem][0]}), "
-              + (f"{count} published defaults first" if baselines else "no baselines") + "\n")
-        heads = [f"regret at {compute:g}" for compute in EQUAL]
-        print("| method | setting | seeds | compute to 1 % | found | " + " | ".join(heads) + " |")
-        print("|---|---|---|---|---|" + "---|" * len(heads))
-        for name in methods:
+    for baselines in (False, True):
+        count = len(problem_of(problem, 0).baselines) if baselines else "no"
+        print(f"\n**{problem}** ({PROBLEMS[problem][0]}), {count} baselines first\n")
+        heads = " | ".join(f"regret at {compute:g}" for compute in EQUAL)
+        print(f"| method | setting | seeds | compute to 1 % | found | {heads} |")
+        print("|---|---|---|---|---|" + "---|" * len(EQUAL))
+        for name in args.methods:
             setting = choose(results, problem, name, args.tuning)
             seeds = range(min(METHODS[name].seeds, args.seeds))
             row = summary(results.rows(problem, name, setting, baselines, seeds))
-            shown = f"1/{UNITS // setting[0]}, {setting[1]}" if setting else ""
-            cells = [_interval(row[f"regret_at_{c:g}"], 100, " %") for c in EQUAL]
-            print(f"| {name} | {shown} | {row['seeds']} | {_interval(row['compute_to_1pct'])} "
-                  f"| {row['found']:.0%} | " + " | ".join(cells) + " |")
-            numbers.append(
-                {"problem": problem, "baselines": baselines, "method": name, "setting": setting, **row}
-            )
+            cells = [
+                name,
+                f"1/{UNITS // setting[0]}, {setting[1]}" if setting else "",
+                str(row["seeds"]),
+                _interval(row["compute_to_1pct"]),
+                f"{row['found']:.0%}",
+                *(_interval(row[f"regret_at_{c:g}"], 100, " %") for c in EQUAL),
+            ]
+            print("| " + " | ".join(cells) + " |", flush=True)
+            key = {"problem": problem, "baselines": baselines, "method": name, "setting": setting}
+            numbers.append(key | row)
     return numbers
 
 
@@ -273,17 +285,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/bench-search.jsonl"))
     args = parser.parse_args()
     if not SYNE_PYTHON.exists() and any(METHODS[name].stack for name in args.methods):
-        sys.exit("Syne Tune is not installed: make bench-search installs it, in its own environment")
+        sys.exit(
+            "Syne Tune is not installed: make bench-search installs it, in its own environment"
+        )
     args.out.parent.mkdir(parents=True, exist_ok=True)
     silence()
-    results = Results(args.out, args.jobs)
-    results.run(tuning_cells(args.problems, args.methods, args.tuning))
-    results.run(
-        Cell(problem, name, choose(results, problem, name, args.tuning), baselines, seed)
-        for problem, name, baselines in product(args.problems, args.methods, (False, True))
-        for seed in range(min(METHODS[name].seeds, args.seeds))
-    )
-    numbers = show(results, args.problems, args.methods, args)
+    results, numbers = Results(args.out, args.jobs), []
+    for problem in args.problems:
+        results.run(tuning_cells(problem, args.methods, args.tuning))
+        results.run(shown_cells(results, problem, args))
+        numbers += show(results, problem, args)
     table = args.out.with_suffix(".json")
     table.write_text(json.dumps(numbers, indent=1))
     print(f"\nruns: {args.out}, numbers: {table}")

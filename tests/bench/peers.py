@@ -269,7 +269,8 @@ def syne_server() -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # on shared cores its threads wait for each other
+        env=os.environ
+        | {"OMP_NUM_THREADS": "1"},  # on shared cores its threads wait for each other
     )
     try:
         yield server

@@ -166,7 +166,9 @@ class Synthetic:
             rest = math.log10((1 - optimizer["momentum"]) / best_rest[index])
             warmup = abs(config["warmup"] - best_warmup) / 0.05
             more = gaps[index] + 0.12 * off**2 + 0.01 * rest**2 + 0.004 * warmup
-            return bottom * (1 + more + schedule[config["lr_schedule"]] + clip[config["clip_norm"]])
+            return bottom * (
+                1 + more + schedule[config["lr_schedule"]] + clip[config["clip_norm"]]
+            )
 
         def speed(config: Config) -> float:
             index, optimizer = names.index(config["optimizer"]["type"]), config["optimizer"]
