@@ -101,7 +101,9 @@ def diffsweep(**keys: Any) -> Callable[[Problem, Cell, list[dict[str, Any]]], Tr
 
 def peer(kind: Any, **keys: Any) -> Callable[[Problem, Cell, list[dict[str, Any]]], Trace]:
     def run(problem: Problem, cell: Cell, baselines: list[dict[str, Any]]) -> Trace:
-        grace = {} if cell.setting is None else dict(zip(("grace", "factor"), cell.setting))
+        grace = (
+            {} if cell.setting is None else {"grace": cell.setting[0], "factor": cell.setting[1]}
+        )
         return drive(kind(problem, cell.seed, baselines, **keys, **grace), problem, WORKERS, LIMIT)
 
     return run

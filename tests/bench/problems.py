@@ -141,8 +141,9 @@ class Synthetic:
 
     The final loss is a bowl in log lr and in log (1 - momentum) with its bottom somewhere else
     for each seed, plus what warmup, schedule and clipping add. On the way there a curve falls
-    like a power of the share, with 1 % of noise that fades to the end. Where ranks `cross`, a learning rate above the best one, an
-    optimizer that ends badly and a constant schedule are faster at first, and warmup is slower.
+    like a power of the share, with 1 % of noise that fades to the end. Where ranks
+    `cross`, a learning rate above the best one, an optimizer that ends badly and a constant
+    schedule are faster at first, and warmup is slower.
     """
 
     seed: int
