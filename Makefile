@@ -6,10 +6,11 @@ INSTALLED := $(VENV)/installed
 
 SYNE := tests/bench/.venv-syne
 
-.PHONY: help install run test chaos check fix bench bench-search bench-trial ui clean
+.PHONY: help install run test chaos lab known-results check fix ui clean
+.PHONY: bench bench-search bench-trial bench-slots
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 $(INSTALLED): pyproject.toml cluster/constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -28,6 +29,12 @@ test: $(INSTALLED)  ## all tests
 chaos: $(INSTALLED)  ## kill drivers at random moments, fifty times
 	@$(BIN)/python -m pytest -q tests/chaos
 
+known-results: $(INSTALLED)  ## whole searches that should find what is published
+	@KNOWN_RESULTS=1 $(BIN)/python -m pytest -q -s tests/test_known_results.py
+
+lab: $(INSTALLED)  ## several hosts, Slurm, the image, and outages of every service; needs root
+	@$(BIN)/python -m pytest -q tests/lab
+
 check: $(INSTALLED)  ## lint, format and types, without changing anything
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -37,7 +44,7 @@ fix: $(INSTALLED)  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: bench-search bench-trial  ## every benchmark
+bench: bench-search bench-trial bench-slots  ## every benchmark
 
 $(SYNE)/installed: tests/bench/syne-requirements.txt cluster/constraints.txt
 	@test -d $(SYNE) || $(PYTHON) -m venv $(SYNE)
@@ -51,6 +58,10 @@ bench-search: $(INSTALLED) $(SYNE)/installed  ## the search engine against other
 
 bench-trial: $(INSTALLED)  ## samples per second of a trial against hand-written loops
 	@$(BIN)/python tests/bench/bench_trial.py
+
+bench-slots: $(INSTALLED)  ## the share of a search's time that goes into training (15 minutes)
+	@$(BIN)/python tests/bench/bench_slots.py
+	@$(BIN)/python tests/bench/bench_slots.py --steps 1000 --trials 40
 
 ui: $(INSTALLED)  ## the MLflow UI on what `make run` recorded
 	@$(BIN)/diffsweep ui

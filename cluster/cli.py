@@ -6,13 +6,16 @@ import sys
 
 import click
 
-from cluster import results, searching
+from cluster import results, searching, serving
 from cluster.shared import INTERRUPTED
 from search.errors import BadInput, DiffsweepError
+from trainable.storage import StorageError
 
 COMMANDS = (
+    serving.init,
     searching.check,
     searching.run,
+    serving.submit,
     searching.resume,
     searching.confirm,
     searching.stop,
@@ -24,10 +27,13 @@ COMMANDS = (
     results.ls,
     results.status,
     results.trials,
+    serving.logs,
     results.export,
     results.report,
     results.train,
     results.ui,
+    serving.up,
+    serving.down,
     results.schema,
 )
 
@@ -50,6 +56,9 @@ def main() -> None:
         for fault in error.faults:
             click.echo(f"{'error: ' if not isinstance(error, BadInput) else ''}{fault}", err=True)
         sys.exit(error.exit_code)
+    except StorageError as error:
+        click.echo(f"storage: {error}", err=True)
+        sys.exit(BadInput.exit_code)
     except click.ClickException as error:
         where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
         click.echo(

@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from cluster.shared import OUTPUT, OVERRIDES, progress_console, show
-
-if TYPE_CHECKING:
-    pass
+from cluster.shared import CLUSTER, OUTPUT, OVERRIDES, STORAGE, progress_console, show
 
 
 @click.command()
+@STORAGE
 @click.argument("recorded", metavar="ID|CSV")
 @click.option("--scheduler", help="asha, hyperband, median or none.")
 @click.option("--sampler", help="tpe, random, ...")
 @click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--seeds", type=click.IntRange(min=2), default=30, show_default=True)
+@click.option("--tracking", metavar="URI", help="Read the search from this MLflow server.")
 @OVERRIDES
 @OUTPUT
 def replay(
@@ -29,6 +28,7 @@ def replay(
     sampler: str | None,
     workers: int,
     seeds: int,
+    tracking: str | None,
     overrides: tuple[str, ...],
     output: str,
 ) -> None:
@@ -38,43 +38,59 @@ def replay(
 
     types = {"scheduler.type": scheduler, "sampler.type": sampler}
     chosen = [f"{key}={value}" for key, value in types.items() if value is not None]
-    result = replay_recorded(Home(), recorded, [*chosen, *overrides], workers, seeds)
+    result = replay_recorded(Home(), recorded, [*chosen, *overrides], workers, seeds, tracking)
     show(output, result, show_replay)
 
 
 @click.command()
+@CLUSTER
+@STORAGE
 @OUTPUT
-def ls(output: str) -> None:
-    """List the searches."""
-    from search.home import Home
-    from search.status import list_searches, show_list
+def ls(cluster: str | None, output: str) -> None:
+    """List the searches, here and on the cluster."""
+    from cluster.remote import searches
+    from search.status import show_list
 
-    show(output, list_searches(Home()), show_list)
+    show(output, searches(cluster), show_list)
 
 
 @click.command()
-@click.argument("search")
+@STORAGE
+@click.argument("search", required=False)
+@click.option("--watch", is_flag=True, help="Show it again and again until it ends.")
+@CLUSTER
 @OUTPUT
-def status(search: str, output: str) -> None:
-    """Show one SEARCH: its state, its trials, its best, its budget."""
-    from search.home import Home
-    from search.status import show_status, status_of
+def status(search: str | None, watch: bool, cluster: str | None, output: str) -> None:
+    """Show one SEARCH: its state, its trials, its best, its budget. Without: the cluster."""
+    from cluster import remote, seen
+    from search.status import show_status
 
-    show(output, status_of(Home().find(search)), show_status)
+    if search is None:
+        show(output, seen.overview_of(cluster), seen.show_overview)
+    elif watch:
+        seen.watch(search, cluster, output)
+    else:
+        show(output, remote.status(search, cluster), show_status)
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
+@CLUSTER
 @OUTPUT
-def trials(search: str, output: str) -> None:
+def trials(search: str, cluster: str | None, output: str) -> None:
     """List the trials of SEARCH."""
-    from search.home import Home
+    from cluster.remote import locate
+    from search.home import Folder
     from search.status import list_trials, show_trials
 
-    show(output, list_trials(Home().find(search)), show_trials)
+    where = locate(search, cluster)
+    found = list_trials(where) if isinstance(where, Folder) else where.ask("trials")
+    show(output, found, show_trials)
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--to", required=True, help="A folder, s3://bucket/prefix, or models:/NAME.")
 @click.option("--per-optimizer", is_flag=True, help="The best of each optimizer.")
@@ -86,41 +102,63 @@ def trials(search: str, output: str) -> None:
     help="hf-args: also the flags of diffusers' train_unconditional.py.",
 )
 @click.option("--trial", type=int, help="This one, such as another of a Pareto front.")
+@CLUSTER
 @OUTPUT
 def export(
-    search: str, to: str, per_optimizer: bool, form: str, trial: int | None, output: str
+    search: str,
+    to: str,
+    per_optimizer: bool,
+    form: str,
+    trial: int | None,
+    cluster: str | None,
+    output: str,
 ) -> None:
     """Write the best config of SEARCH with its weights, numbers, and a card."""
+    from cluster import seen
+    from cluster.remote import locate
     from search.export import export as export_search
-    from search.home import Home
+    from search.home import Folder, Home
 
-    home = Home()
-    result = export_search(home.find(search), home, to, per_optimizer, form, trial)
+    how = per_optimizer, form, trial
+    where = locate(search, cluster)
+    if isinstance(where, Folder):
+        result = export_search(where, Home(), to, *how)
+    else:
+        result = seen.export(where, to, *how)
     show(output, result, lambda console, content: console.print(after_export(content)))
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option(
     "--margin",
     type=click.FloatRange(min=0, max=1, max_open=True),
     help="Claim only what is more than this share of the loss; 0.01 unless set.",
 )
+@CLUSTER
 @OUTPUT
-def report(search: str, margin: float | None, output: str) -> None:
+def report(search: str, margin: float | None, cluster: str | None, output: str) -> None:
     """Write the answer of SEARCH as a page, with its numbers and plots; unfinished ones too."""
-    from search.home import Home
+    from cluster import seen
+    from cluster.remote import locate
+    from search.home import Folder, Home
     from search.publish import publish
     from search.report import show_answer, write_report
     from search.status import open_book
     from search.verdict import MARGIN
 
     home = Home()
-    folder = home.find(search)
-    book = open_book(folder)
-    content = write_report(folder, book, MARGIN if margin is None else margin)
+    where = locate(search, cluster)
+    if isinstance(where, Folder):
+        folder, book = where, open_book(where)
+        content = write_report(folder, book, MARGIN if margin is None else margin)
+    else:
+        folder, content, problem = seen.report(where, home, margin)
     show(output, content, lambda console, content: show_answer(folder, content, console))
-    if problem := publish(folder, home, book, content):
+    if isinstance(where, Folder):
+        problem = publish(folder, home, book, content)
+    if problem:
         click.echo(f"not sent to MLflow: {problem}", err=True)
 
 

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.shared import OUTPUT, OVERRIDES, SPEC, conclude, progress_console, request, show
+from cluster.shared import (
+    CLUSTER,
+    OUTPUT,
+    OVERRIDES,
+    SPEC,
+    STORAGE,
+    conclude,
+    progress_console,
+    show,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+WAIT = click.option("--wait", is_flag=True, help="Of a submitted one: stay until it ends.")
 
 
 @click.command()
@@ -41,6 +53,7 @@ def check(spec: Path, overrides: tuple[str, ...], smoke: bool, output: str) -> N
 
 
 @click.command()
+@STORAGE
 @SPEC
 @OVERRIDES
 @click.option(
@@ -60,11 +73,14 @@ def run(spec: Path, overrides: tuple[str, ...], earlier: tuple[str, ...], output
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--trials", type=click.IntRange(min=1), help="So many more trials.")
 @click.option("--wall-clock", metavar="DURATION", help="So much more time, as in 30m.")
 @click.option("--gpu-hours", type=float, help="So many more GPU-hours.")
 @click.option("--retry-failed", is_flag=True, help="Try the failed trials again.")
+@CLUSTER
+@WAIT
 @OUTPUT
 def resume(
     search: str,
@@ -72,79 +88,144 @@ def resume(
     wall_clock: str | None,
     gpu_hours: float | None,
     retry_failed: bool,
+    cluster: str | None,
+    wait: bool,
     output: str,
 ) -> None:
     """Go on with SEARCH after any end of it."""
-    from search.home import Home
-    from search.run import resume as resume_search
+    from cluster import remote
+    from search.home import Folder, Home
     from search.spec import duration
 
     time = None if wall_clock is None else duration(wall_clock, "--wall-clock")
     given = {"trials": trials, "wall_clock": time, "gpu_hours": gpu_hours}
     more = {key: value for key, value in given.items() if value is not None}
+    where = remote.locate(search, cluster)
+    if remote.is_submitted(where):
+        started = remote.go_on(where, cluster, "resume", more=more, retry=retry_failed)
+        submitted(started, cluster, wait, output)
+        return
+    from search.run import resume as resume_search
+
+    assert isinstance(where, Folder)
     console = progress_console(output)
-    folder, book = resume_search(Home(), search, console, more, retry_failed)
+    folder, book = resume_search(Home(), where.id, console, more, retry_failed)
     conclude(folder, book, output)
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--top", type=click.IntRange(min=1), help="How many winners; 1 unless set.")
 @click.option("--per", type=click.Choice(["optimizer", "search"]), help="Winners of what.")
 @click.option("--seeds", type=click.IntRange(min=2), help="Fresh seeds for each; 5 unless set.")
+@CLUSTER
+@WAIT
 @OUTPUT
-def confirm(search: str, top: int | None, per: str | None, seeds: int | None, output: str) -> None:
+def confirm(
+    search: str,
+    top: int | None,
+    per: str | None,
+    seeds: int | None,
+    cluster: str | None,
+    wait: bool,
+    output: str,
+) -> None:
     """Train the winners of SEARCH again in full, on fresh seeds, and judge them on unseen data."""
-    from search.home import Home
-    from search.run import confirm as confirm_search
+    from cluster import remote
+    from search.home import Folder, Home
 
     given = {"top": top, "per": per, "seeds": seeds}
     changes = {key: value for key, value in given.items() if value is not None}
-    folder, book = confirm_search(Home(), search, changes, progress_console(output))
+    where = remote.locate(search, cluster)
+    if remote.is_submitted(where):
+        started = remote.go_on(where, cluster, "confirm", given=changes)
+        submitted(started, cluster, wait, output)
+        return
+    from search.run import confirm as confirm_search
+
+    assert isinstance(where, Folder)
+    folder, book = confirm_search(Home(), where.id, changes, progress_console(output))
     conclude(folder, book, output)
 
 
+def submitted(started: dict[str, Any], cluster: str | None, wait: bool, output: str) -> None:
+    """Say that a search goes on as a job, and wait for it if asked to."""
+    show(
+        output,
+        started,
+        lambda console, row: console.print(
+            f"{row['id']} goes on as job {row['job']} on {row['cluster']}", soft_wrap=True
+        ),
+    )
+    if wait:
+        from cluster import remote
+        from cluster.config import the_cluster
+        from search.home import Home
+
+        sys.exit(remote.wait(the_cluster(cluster, Home()), started["job"]))
+
+
 @click.command()
+@STORAGE
 @click.argument("search")
-def stop(search: str) -> None:
+@CLUSTER
+def stop(search: str, cluster: str | None) -> None:
     """Begin no new trials in SEARCH, and let the running ones finish."""
-    request(search, "stop", "no new trials; those that run go on to their end")
+    steer(search, cluster, "stop", "no new trials; those that run go on to their end")
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
-def cancel(search: str) -> None:
+@CLUSTER
+def cancel(search: str, cluster: str | None) -> None:
     """End SEARCH and all its trials now."""
-    request(search, "cancel", "cancelled")
+    steer(search, cluster, "cancel", "cancelled")
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.argument("trial", type=int)
-def kill(search: str, trial: int) -> None:
+@CLUSTER
+def kill(search: str, trial: int, cluster: str | None) -> None:
     """End one TRIAL of SEARCH for good."""
-    request(search, "kill", f"trial {trial} is told to end", trial=trial)
+    steer(search, cluster, "kill", f"trial {trial} is told to end", trial=trial)
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="A config.yaml.")
-def add(search: str, config: Path) -> None:
+@CLUSTER
+def add(search: str, config: Path, cluster: str | None) -> None:
     """Have SEARCH try a config of your own, in full."""
-    from search.home import Home
-    from search.operate import chosen_from
+    steer(search, cluster, "add", "the config waits for a slot", config=str(config))
 
-    folder = Home().find(search)
-    request(search, "add", "the config waits for a slot", chosen=chosen_from(folder, config))
+
+def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: Any) -> None:
+    """Leave a request for the driver of a search, and say what comes of it."""
+    from cluster.remote import steer as ask_driver
+
+    click.echo(ask_driver(search, cluster, verb, meaning, **content))
 
 
 @click.command()
+@STORAGE
 @click.argument("search")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
-def rm(search: str, dry_run: bool) -> None:
+@CLUSTER
+def rm(search: str, dry_run: bool, cluster: str | None) -> None:
     """Delete SEARCH: its folder and its MLflow runs."""
-    from search.home import Home
+    from cluster.remote import locate
+    from search.home import Folder, Home
     from search.operate import remove
 
-    for line in remove(Home(), search, dry_run):
+    where = locate(search, cluster)
+    if isinstance(where, Folder):
+        for line in remove(Home(), where.id, dry_run):
+            click.echo(line)
+        return
+    for line in where.ask("rm", dry_run=dry_run):
         click.echo(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,16 +26,20 @@ OVERRIDES = click.option(
 OUTPUT = click.option(
     "-o", "--output", type=click.Choice(["text", "json"]), default="text", help="How to show it."
 )
+CLUSTER = click.option(
+    "--cluster",
+    metavar="URL",
+    help="Where the search is if not here: Ray's dashboard; RAY_ADDRESS or `up`'s unless set.",
+)
+STORAGE = click.option(
+    "--storage",
+    metavar="URI",
+    expose_value=False,
+    callback=lambda ctx, param, value: value and os.environ.update(DIFFSWEEP_STORAGE=value),
+    help="Where searches are kept: a shared folder or s3://bucket/prefix.",
+)
 INTERRUPTED = 130
 NOTHING_COMPLETE = 3
-
-
-def request(search: str, verb: str, meaning: str, **content: Any) -> None:
-    """Leave a request for the driver of a search."""
-    from search.home import Home
-    from search.operate import ask_driver
-
-    click.echo(ask_driver(Home().find(search), verb, meaning, **content))
 
 
 def show(output: str, content: Any, text: Callable[[Console, Any], object]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from search.storage import MISTYPED
+
 FILE_KINDS = ("onnx:", "torchscript:")  # of quality.features, before a path
 
 
@@ -16,14 +18,17 @@ def anchor(data: dict[str, Any], folder: Path) -> None:
     base = folder.absolute()
     if isinstance(data.get("code"), list):
         data["code"] = [absolute(base, entry) for entry in data["code"]]
+    if "storage" in data and not MISTYPED.match(str(data["storage"])):
+        data["storage"] = absolute(base, data["storage"])
     for settings in (data.get("trial"), data):  # a spec has a section for them, a config has not
         if not isinstance(settings, dict):
             continue
         if "init" in settings:
             settings["init"] = absolute(base, settings["init"])
         dataset, quality = settings.get("dataset"), settings.get("quality")
-        if isinstance(dataset, dict) and "path" in dataset and ":" not in str(dataset.get("type")):
-            dataset["path"] = absolute(base, dataset["path"])
+        if isinstance(dataset, dict) and ":" not in str(dataset.get("type")):
+            for key in dataset.keys() & {"path", "cache"}:
+                dataset[key] = absolute(base, dataset[key])
         if isinstance(quality, dict) and str(quality.get("features")).startswith(FILE_KINDS):
             kind, _, path = quality["features"].partition(":")
             quality["features"] = f"{kind}:{absolute(base, path)}"

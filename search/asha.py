@@ -13,7 +13,7 @@ from search.history import ENDED, Trial
 from search.pareto import order
 
 AT_THE_END = "quality_"  # metrics that a trial has only when it is complete
-LEAST_WORTH = 0.6  # rank correlation with the end that gives a rung the right to hold trials back
+LEAST_WORTH = 0.7  # rank correlation with the end that gives a rung the right to hold trials back
 
 # go: not at a rung. promote: on from this one. A paused trial may be promoted later, a stopped
 # one not.

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from search.dimensions import Knobs, Range
 from search.reading import KeyPath, in_words, nearest, shown
 from search.space import WarmupSteps, keeps_lr
+from search.storage import uri_fault
 from trainable.config import TrialConfig
 from trainable.optimizers import OPTIMIZERS, EightBit
 from trainable.shelf import code_fault, load, use_code
@@ -42,6 +43,8 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             ("scheduler", "grace_steps"),
             f"{grace} is beyond the budget of a trial, which is trial.steps = {steps}",
         )
+    if spec.storage is not None and (fault := uri_fault(spec.storage)):
+        yield ("storage",), fault
     if spec.trial.report_every > steps:
         yield ("trial", "report_every"), f"{spec.trial.report_every} is more than trial.steps"
 
@@ -183,5 +186,4 @@ def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
 
 NOT_YET: dict[str, Callable[[Any], bool]] = {
     "resources.workers": lambda value: value > 1,
-    "storage": lambda value: value is not None,
 }

@@ -123,10 +123,19 @@ def read_history(path: Path) -> Curves:
             rates[trial.optimizer][trial.config["optimizer"]["lr"]] = [
                 (report["samples"] / full, report[metric]) for report in trial.reports
             ]
-    usable = {name: curves for name, curves in rates.items() if len(curves) > 1}
-    if not usable:
-        raise BadInput(f"{book.id}: needs two complete trials of an optimizer to replay")
-    return Curves(usable)
+    return usable(rates, book.id)
+
+
+def usable(rates: dict[str, dict[float, Curve]], search: str) -> Curves:
+    """The curves of optimizers that have more than one.
+
+    Raises:
+        BadInput: there is no such optimizer.
+    """
+    found = {name: curves for name, curves in rates.items() if len(curves) > 1}
+    if not found:
+        raise BadInput(f"{search}: needs two complete trials of an optimizer to replay")
+    return Curves(found)
 
 
 def at(curve: Curve, share: float) -> float:

@@ -14,7 +14,7 @@ from search.analysis import best_paused
 from search.arms import Arms
 from search.budget import asked, reached
 from search.confirm import ask_event, is_settled, owed
-from search.errors import SearchFailed
+from search.errors import SearchFailed, StorageAway
 from search.history import ENDED, History, Trial
 from search.space import baselines, settings
 from search.spec import SearchSpec
@@ -26,7 +26,7 @@ class Engine:
 
     spec: SearchSpec
     history: History
-    stopping: str | None = None  # why no new trials are proposed
+    stopping: str | None = None  # why no new trials are proposed; "confirm": only confirm ones
     error: Exception | None = None  # the search can't go on
     active: set[int] = field(default_factory=set)  # trials that a process works on, or will
 
@@ -38,7 +38,8 @@ class Engine:
         self.cut = [
             trial.number
             for trial in self.book.trials.values()
-            if trial.state in ("pending", "running") or trial.again
+            if (trial.state in ("pending", "running") or trial.again)
+            and (self.stopping != "confirm" or trial.stage == "confirm")
         ]
 
     def next(self) -> Trial | None:
@@ -123,13 +124,13 @@ class Engine:
     def finish(self) -> None:
         """Write how the search ended. Trials still at work were cut off, and go on at resume."""
         cut = [n for n, t in self.book.trials.items() if t.state in ("pending", "running")]
-        state = "stopped" if self.stopping == "stopped" else "complete"
+        state = "stopped" if self.stopping in ("stopped", "confirm") else "complete"
         if cut:
             state = "interrupted"
         if self.stopping == "cancelled":
             state = "cancelled"
         if self.error is not None:
-            state = "failed"
+            state = "interrupted" if isinstance(self.error, StorageAway) else "failed"
         for number in cut:
             cancelled = state == "cancelled"
             self.end(number, "cancelled" if cancelled else "paused", f"search {state}", again=True)
@@ -217,7 +218,8 @@ class Engine:
 
     def _confirmation(self) -> Trial | None:
         """A confirm trial that is owed, once the search's own trials are through."""
-        through = self.stopping in ("trials", "wall_clock", "gpu_hours") and is_settled(self.book)
+        spent = self.stopping in ("trials", "wall_clock", "gpu_hours")
+        through = (spent and is_settled(self.book)) or self.stopping == "confirm"
         if self.spec.confirm is None or not through:
             return None
         for winner, seed in owed(self.book, self.spec.confirm):

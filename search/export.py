@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search.analysis import best, ranked
 from search.card import card, confirmation
@@ -16,11 +16,9 @@ from search.errors import BadInput
 from search.hf_args import hf_text
 from search.history import Book, Trial, read_book
 from search.home import Folder, Home
-from trainable.checkpoint import NAME as CHECKPOINT
+from search.storage import uri_fault
 from trainable.config import TrialConfig
-
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
+from trainable.storage import StorageError, open_storage
 
 HF_ARGS = "hf-args.txt"
 MODEL_NAME = re.compile(r"^models:/([^/:.]+)$")
@@ -60,21 +58,19 @@ def export(
 
 
 def exportable(folder: Folder, book: Book, number: int) -> Trial:
-    """A complete trial whose weights are still there.
+    """A complete trial whose weights were kept: those of the best, and of a Pareto front.
 
     Raises:
         BadInput: it is none.
     """
-    there = [
-        trial
-        for trial in book.trials.values()
-        if trial.state == "complete" and (folder.trial(trial.number) / CHECKPOINT).exists()
-    ]
-    for trial in there:
-        if trial.number == number:
-            return trial
-    known = ", ".join(str(trial.number) for trial in there) or "none"
-    raise BadInput(f"--trial {number}: no complete trial with its weights kept (has: {known})")
+    trial = book.trials.get(number)
+    if trial is None or trial.state != "complete":
+        done = ", ".join(str(t.number) for t in book.trials.values() if t.state == "complete")
+        raise BadInput(
+            f"--trial {number}: no complete trial of {folder.id} (has: {done or 'none'})"
+        )
+    folder.checkpoint(number)
+    return trial
 
 
 def _export_one(
@@ -123,7 +119,7 @@ def write_export(folder: Folder, book: Book, trial: Trial, to: Path, form: str =
     from trainable.checkpoint import read_kind, read_weights
 
     to.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder.trial(trial.number) / CHECKPOINT
+    checkpoint = folder.checkpoint(trial.number)
     weights = read_weights(checkpoint, trial.reports[-1]["weights"])
     save_file(
         {key: tensor.contiguous() for key, tensor in weights.items()},
@@ -132,10 +128,12 @@ def write_export(folder: Folder, book: Book, trial: Trial, to: Path, form: str =
     )
     (to / "config.yaml").write_text(yaml_text(trial.config))
     (to / "metrics.json").write_text(json.dumps(metrics_of(book, trial), indent=2) + "\n")
-    grid = folder.trial(trial.number) / "samples.png"
+    grid = folder.grid(trial.number)
     (to / "README.md").write_text(card(book, trial, grid.exists()))
     if grid.exists():
         shutil.copy(grid, to / "samples.png")
+    if (folder.own / "code").is_dir():  # a submitted search's config names its code from there
+        shutil.copytree(folder.own / "code", to / "code", dirs_exist_ok=True)
     if form == "hf-args":
         from trainable.datasets import load_data
 
@@ -157,26 +155,9 @@ def upload(folder: Path, url: str) -> None:
     Raises:
         BadInput: no bucket is named, or S3 does not take them.
     """
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    if not bucket:
-        raise BadInput(f"--to {url}: want s3://bucket/prefix")
+    if fault := uri_fault(url):
+        raise BadInput(f"--to {fault}")
     try:
-        client = s3_client()
-        for path in sorted(folder.iterdir()):
-            client.upload_file(str(path), bucket, f"{prefix}/{path.name}".lstrip("/"))
-    except (Boto3Error, BotoCoreError, ClientError) as error:
+        open_storage(url).put_folder(folder)
+    except StorageError as error:
         raise BadInput(f"--to {url}: {error}") from error
-
-
-def s3_client() -> BaseClient:
-    """A client for the S3 that the environment names, MLflow's endpoint included."""
-    import os
-
-    import boto3
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
-    client: BaseClient = boto3.client("s3", endpoint_url=endpoint)
-    return client

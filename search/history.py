@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from search.errors import BadInput
 
 FORMAT = 1
 ENDED = ("complete", "pruned", "diverged", "failed", "cancelled")  # a trial does not go on
 STATES = ("pending", "running", "paused", *ENDED)
+TRIES = 10  # of a driver to take its lock, a moment apart
 Event = dict[str, Any]
 
 
@@ -74,6 +75,7 @@ class Book:
     spec: dict[str, Any] = field(default_factory=dict)
     trials: dict[int, Trial] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)  # versions, and the data's fingerprint
+    job: str | None = None  # the Ray job that drives it, or did last; None where it ran attached
     ending: bool = False  # the driver has written its last word
     imported: list[Trial] = field(default_factory=list)  # of earlier searches, for the sampler
     state: str = "pending"
@@ -90,7 +92,7 @@ class Book:
             case "start":
                 self.id, self.spec, self.state = event["search"], event["spec"], "running"
                 self.origin = self.origin or event.get("origin", {})
-                self.why, self.ending = None, False
+                self.why, self.ending, self.job = None, False, event.get("job")
                 self.started = self.started or event["time"]
                 self.sessions += 1
                 self.session_began = event["time"]
@@ -144,14 +146,34 @@ class Book:
         return [trial for trial in self.trials.values() if trial.stage == stage]
 
 
+class Mirror(Protocol):
+    """Copies what is appended to where it survives this machine."""
+
+    def flush(self) -> None:
+        """Return when all of it is there."""
+
+    def waiting(self) -> str | None:
+        """Why not all of it is there yet, if there is more to it than a moment."""
+
+    def size(self) -> int:
+        """Bytes of the history that are there."""
+
+
 class History:
     """The file, open for appending by the one driver that holds its lock.
 
-    Without a path it is kept in memory alone, for a replay; `clock` gives seconds.
+    Without a path it is kept in memory alone, for a replay; `clock` gives seconds. With a mirror,
+    a decision is in storage too before it can be acted on.
     """
 
-    def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
-        self.clock, self.book = clock, Book()
+    def __init__(
+        self,
+        path: Path | None,
+        clock: Callable[[], float] = time.time,
+        mirror: Mirror | None = None,
+    ) -> None:
+        self.clock, self.book, self.mirror = clock, Book(), mirror
+        self.tell: Callable[[Event], object] = lambda event: None  # called when it is applied
         self._file: IO[bytes] | None = None
         if path is None:
             return
@@ -161,7 +183,11 @@ class History:
         self._file = path.open("ab")
 
     def write(self, event: str, **content: Any) -> Event:
-        """Append an event, then apply it. When this returns, a kill can't undo it."""
+        """Append an event, then apply it. When this returns, a kill can't undo it.
+
+        Raises:
+            SearchFailed: the storage is gone for good, or another driver writes there.
+        """
         line: Event = {"event": event, "time": int(self.clock() * 1000), **content}
         if self._file is not None:
             self._file.write(json.dumps(line).encode() + b"\n")
@@ -169,7 +195,14 @@ class History:
             if event != "report":  # a lost report is made again from the checkpoint before it
                 os.fsync(self._file.fileno())
         self.book.apply(line)
+        if self.mirror is not None and event != "report":  # reports follow in a moment
+            self.mirror.flush()
+        self.tell(line)
         return line
+
+    def waiting(self) -> str | None:
+        """What keeps the history from being written down, if something does."""
+        return None if self.mirror is None else self.mirror.waiting()
 
     def close(self) -> None:
         if self._file is not None:
@@ -217,13 +250,16 @@ class DriverLock:
 
     def __enter__(self) -> DriverLock:
         file = self.path.open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise BadInput(f"{self.path.parent.name}: its driver is still running") from error
-        self._file = file
-        return self
+        for _ in range(TRIES):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # perhaps by someone who only looks, see `held`
+                time.sleep(0.02)
+            else:
+                self._file = file
+                return self
+        file.close()
+        raise BadInput(f"{self.path.parent.name}: its driver is still running")
 
     def __exit__(self, *_: object) -> None:
         assert self._file is not None
@@ -236,7 +272,7 @@ class DriverLock:
             return False
         with path.open("a") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
         return False

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
-from search.errors import BadInput
+from search.errors import BadInput, NoSearch
+from search.history import DriverLock
 from search.reading import nearest
+from search.segments import HISTORY, pull
+from search.storage import check_local, uri_fault, where
+from trainable.kept import CHECKPOINT, GRID, whole
+from trainable.storage import AT_ONCE, Storage, StorageError, open_storage
+
+logger = logging.getLogger("diffsweep.home")
 
 ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}-[0-9a-f]{6}$")
+
+
+def new_id(name: str) -> str:
+    """An id for a search of this name."""
+    return f"{name}-{secrets.token_hex(3)}"
 
 
 class Folder:
@@ -28,11 +44,56 @@ class Folder:
         self.tune = path / "tune"  # Ray Tune's own files, which nothing here reads
         self.requests = path / "requests"
         self.best = path / "best"
+        self.own = path / "own"  # of a submitted search: the user's code, as code/0, code/1, ...
         self.report = path / "report"  # report.html, report.json and the plots
+        self.storage_uri = path / "storage"  # where the durable truth is, if not here
+        self.pulled = path / "pulled.json"  # how much of the history is known to be there
+        self.code = path / "code"  # the user's own, brought from storage
+
+    @cached_property
+    def storage(self) -> Storage | None:
+        """This search's part of the storage, if it has one; the folder is a working copy then."""
+        if not self.storage_uri.exists():
+            return None
+        return open_storage(self.storage_uri.read_text()).sub(self.id)
+
+    def checkpoint(self, number: int) -> Path:
+        """The newest whole checkpoint of a trial, brought here if it is only in storage.
+
+        Raises:
+            BadInput: there is none.
+        """
+        path = self.trial(number) / CHECKPOINT
+        if path.exists():
+            return path
+        if self.storage is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            found = next(whole(self.storage.sub(f"trials/{number}"), path), None)
+            if found is not None:
+                return found
+        raise BadInput(f"{self.id}: trial {number} has no whole checkpoint")
+
+    def grid(self, number: int) -> Path:
+        """The sample grid of a trial, brought here if it is only in storage; it may not exist."""
+        path = self.trial(number) / GRID
+        if self.storage is not None and not path.exists():
+            with suppress(FileNotFoundError):
+                self.storage.download(f"trials/{number}/{GRID}", path)
+        return path
 
     def trial(self, number: int) -> Path:
         """Where a trial writes: its checkpoint, its sample grid."""
         return self.path / "trials" / str(number)
+
+
+def refresh(folder: Folder) -> None:
+    """Bring the history of a search up to date here, if it is kept elsewhere."""
+    if folder.storage is None or DriverLock.held(folder.lock):  # a driver here is ahead
+        return
+    try:
+        pull(folder)
+    except StorageError as error:
+        logger.warning("%s: as it was when the storage was last seen: %s", folder.id, error)
 
 
 def has_begun(folder: Folder) -> bool:
@@ -43,7 +104,12 @@ def has_begun(folder: Folder) -> bool:
 class Home:
     """The folder that holds all searches and the embedded MLflow store."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, storage: str | None = None) -> None:
+        self.storage = storage or os.environ.get("DIFFSWEEP_STORAGE") or None
+        if self.storage is not None:
+            if fault := uri_fault(self.storage):
+                raise BadInput(f"storage: {fault}")
+            self.storage = where(self.storage)
         self.path = (path or Path(os.environ.get("DIFFSWEEP_HOME", "runs"))).absolute()
         self.store = self.path / "mlflow.db"
         self.artifacts = self.path / "artifacts"
@@ -59,39 +125,75 @@ class Home:
             probe = self.path / f".probe-{secrets.token_hex(4)}"
             probe.write_text("")
             probe.unlink()
+            check_local(
+                self.path, "DIFFSWEEP_HOME", "use a local folder, and `storage:` for a shared one"
+            )
         except OSError as error:
             raise BadInput(
                 f"DIFFSWEEP_HOME: can't write to {self.path}: {error.strerror}"
             ) from error
 
-    def new(self, name: str) -> Folder:
-        """A folder for a new search of this name, under an id of its own."""
+    def new(self, name: str, storage: str | None = None, id: str | None = None) -> Folder:
+        """A folder for a new search of this name, under an id of its own, or the one given."""
         while True:
-            folder = Folder(self.path / f"{name}-{secrets.token_hex(3)}")
-            if not folder.path.exists():
-                folder.path.mkdir(parents=True)
+            folder = Folder(self.path / (id or new_id(name)))
+            if id or not folder.path.exists():
+                folder.path.mkdir(parents=True, exist_ok=True)
+                if storage is not None:
+                    folder.storage_uri.write_text(storage)
                 return folder
 
     def searches(self) -> Iterator[Folder]:
-        """All searches here, the newest last."""
+        """All searches here and in the home's storage, as they stand; the newest last."""
+        self._bring_all()
         if self.path.is_dir():
             paths = [path for path in self.path.iterdir() if ID.match(path.name)]
             folders = [folder for path in paths if has_begun(folder := Folder(path))]
             yield from sorted(folders, key=lambda folder: folder.history.stat().st_ctime_ns)
 
+    def _bring_all(self) -> None:
+        """Bring the histories of all searches in storage up to date here."""
+        names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if self.storage is not None:
+            names |= set(open_storage(self.storage).folders())
+        folders = [self._adopted(name) for name in names if ID.match(name)]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(refresh, folders))
+
+    def _adopted(self, name: str) -> Folder:
+        """A search's folder; made, as a working copy of what is in storage, if it is not here."""
+        folder = Folder(self.path / name)
+        if self.storage is not None and not folder.path.exists():
+            folder.path.mkdir(parents=True)
+            folder.storage_uri.write_text(self.storage)
+        return folder
+
+    def _exactly(self, name: str) -> Folder | None:
+        """The search with this id, without a look at any other."""
+        if not ID.match(name):
+            return None
+        elsewhere = self.storage is not None and not (self.path / name).exists()
+        if elsewhere and not open_storage(str(self.storage)).sub(name).names(HISTORY):
+            return None
+        folder = self._adopted(name)
+        refresh(folder)
+        return folder if has_begun(folder) else None
+
     def find(self, name: str) -> Folder:
         """The search with this id, or with the only id that begins so.
 
         Raises:
-            BadInput: there is none, or more than one.
+            NoSearch: there is none.
+            BadInput: there is more than one.
         """
+        if (found := self._exactly(name)) is not None:
+            return found
         folders = {folder.id: folder for folder in self.searches()}
         matches = [folder for id, folder in folders.items() if id.startswith(name)]
-        if name in folders:
-            return folders[name]
         if len(matches) == 1:
             return matches[0]
         if matches:
             raise BadInput(f"{name}: could be {' or '.join(folder.id for folder in matches)}")
-        where = f" in {self.path}; `diffsweep ls` lists what is there"
-        raise BadInput(f"{name}: no such search{nearest(name, folders)}{where}")
+        places = f"{self.path} or {self.storage}" if self.storage else str(self.path)
+        hint = f" in {places}; `diffsweep ls` lists what is there"
+        raise NoSearch(f"{name}: no such search{nearest(name, folders)}{hint}")

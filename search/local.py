@@ -6,21 +6,19 @@ import logging
 import os
 import secrets
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from search.errors import BadInput
-from search.spec import SearchSpec
+from search.history import DriverLock
+from search.spec import Resources, SearchSpec
 
 # Ray reads these when it is first imported, so this module comes before any import of it.
 # No usage statistics, no progress tables and notes of its own, GPUs hidden from trials that ask
-# for none, no snapshots since the history is enough. The token is this process's and its
-# children's; without one, Ray would write a token to the user's home.
+# for none, no snapshots since the history is enough, trials stay in the folder of their driver.
 os.environ |= {
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": secrets.token_hex(32),
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "1",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
@@ -28,10 +26,14 @@ os.environ |= {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
-# not 127.0.0.1, which Ray replaces by the machine's outside address
-LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+LOOPBACK = "127.0.0.1"
+# On Linux Ray replaces 127.0.0.1 by the machine's outside address, and with any other address of
+# loopback its servers listen on all interfaces; told that this is a Mac, it does neither.
+ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
+PREFIX, OWNED = "dsw-", "driver.lock"  # Ray's folders (short: sockets in them), and their locks
 MIN_STORE = 100 << 20  # bytes of shared memory for what Ray keeps of its own
 
 
@@ -57,10 +59,21 @@ def concurrency(spec: SearchSpec) -> int:
             f"resources.gpu: a trial needs {need.gpu:g} GPUs, this machine has {gpus}; "
             "lower resources.gpu"
         )
-    fits = int(cpus / need.cpu)
+    return limited(need, fits(need, cpus, gpus))
+
+
+def fits(need: Resources, cpus: float, gpus: float) -> int:
+    """How many trials a machine with so many CPUs and GPUs holds at once."""
+    count = int(cpus / need.cpu)
     if need.gpu:
-        fits = min(fits, int(gpus / need.gpu) if need.gpu >= 1 else gpus * int(1 / need.gpu))
-    return fits if need.concurrent == "auto" else min(need.concurrent, fits)
+        whole = int(gpus)
+        count = min(count, int(gpus / need.gpu) if need.gpu >= 1 else whole * int(1 / need.gpu))
+    return count
+
+
+def limited(need: Resources, count: int) -> int:
+    """The number of trials at once, of `count` that there is room for."""
+    return count if need.concurrent == "auto" else min(need.concurrent, count)
 
 
 def count_gpus() -> int:
@@ -77,14 +90,34 @@ def has_mps() -> bool:
     return torch.backends.mps.is_available()
 
 
+class Here:
+    """This machine, with a Ray that lasts as long as the search."""
+
+    job: str | None = None
+
+    def concurrency(self, spec: SearchSpec) -> int:
+        return concurrency(spec)
+
+    def ray(self, shared_bytes: int) -> AbstractContextManager[None]:
+        return own_ray(shared_bytes)
+
+
 @contextmanager
 def own_ray(shared_bytes: int) -> Iterator[None]:
     """Start Ray for this process alone, with room for `shared_bytes` of data, and end it."""
+    # the token is for this process and its children; without one, Ray writes one to the home
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ |= token | ON_LOOPBACK
     import ray
 
     os.environ.pop("RAY_ADDRESS", None)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    folder = tempfile.mkdtemp(prefix="dsw-")  # short: sockets in it have a limited path
+    remove_orphans()
+    draft = Path(tempfile.mkdtemp(prefix="ds-"))
+    lock = DriverLock(draft / OWNED)
+    lock.__enter__()
+    # renamed once it is locked, so that nobody takes it for an orphan in between
+    folder = draft.rename(draft.with_name(PREFIX + draft.name.removeprefix("ds-")))
     try:
         ray.init(
             address="local",
@@ -93,9 +126,22 @@ def own_ray(shared_bytes: int) -> Iterator[None]:
             logging_level=logging.ERROR,
             object_store_memory=2 * shared_bytes + MIN_STORE,
             _node_ip_address=LOOPBACK,
-            _temp_dir=folder,
+            _temp_dir=str(folder),
         )
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+        lock.__exit__()
+
+
+def remove_orphans() -> None:
+    """Remove Ray's temporary folders of drivers that were killed: the system unlocked them."""
+    for folder in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
+        lock = folder / OWNED
+        try:
+            mine = folder.lstat().st_uid == os.getuid() and lock.is_file()
+            if mine and not DriverLock.held(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # it went away meanwhile
+            continue

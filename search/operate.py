@@ -9,8 +9,9 @@ from typing import Any
 
 from search.control import send
 from search.errors import BadInput
-from search.history import DriverLock, read_book
+from search.history import read_book
 from search.home import Folder, Home
+from search.lease import is_driven
 from search.record import delivered, tracking_uri
 from search.space import choice_of
 from search.spec import SearchSpec
@@ -22,7 +23,7 @@ def ask_driver(folder: Folder, verb: str, meaning: str, **content: Any) -> str:
     book = read_book(folder.history)
     if verb == "kill" and content["trial"] not in book.trials:
         raise BadInput(f"{folder.id}: has no trial {content['trial']}")
-    if DriverLock.held(folder.lock):
+    if is_driven(folder):
         send(folder, verb, **content)
         return f"{folder.id}: {meaning}"
     state = "interrupted" if book.state == "running" else book.state
@@ -55,7 +56,7 @@ def remove(home: Home, search: str, dry_run: bool) -> Iterator[str]:
         BadInput: there is no such search, or its driver runs.
     """
     folder = home.find(search)
-    if DriverLock.held(folder.lock):
+    if is_driven(folder):
         raise BadInput(f"{folder.id}: its driver is running; cancel it first")
     spec = SearchSpec.model_validate(read_book(folder.history).spec)
     uri = tracking_uri(spec, home)
@@ -71,6 +72,10 @@ def remove(home: Home, search: str, dry_run: bool) -> Iterator[str]:
         while runs := client.search_runs([experiment.experiment_id], query, max_results=1000):
             for run in runs:
                 client.delete_run(run.info.run_id)
+        if folder.storage is not None:
+            folder.storage.delete_all()
         shutil.rmtree(folder.path)
+    if folder.storage is not None:
+        yield f"{word} {folder.storage.uri}"
     yield f"{word} {folder.path} ({size / 1e6:.1f} MB)"
     yield f"{word} its {runs_known} runs in MLflow"

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shlex
 import subprocess
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from search.history import Book
 from search.home import Folder
+from search.shipping import digest as code_digest
 from search.spec import SearchSpec
 from trainable.datasets import Data
 
@@ -24,13 +25,11 @@ NOTIFY_SECONDS = 60  # that the command of `notify` may take
 
 def origin(spec: SearchSpec, data: Data) -> dict[str, Any]:
     """Versions and a fingerprint of the data."""
-    digest = hashlib.sha256()
-    for part in data.parts:
-        digest.update(part.x.tobytes())
     return {
         "python": platform.python_version(),
         **{name: installed(name) for name in PACKAGES},
-        "data": digest.hexdigest()[:16],
+        "data": data.fingerprint,
+        **({"code": "-".join(code_digest(Path(path)) for path in spec.code)} if spec.code else {}),
     }
 
 
@@ -47,6 +46,8 @@ def compare(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         if before.get(key, value) != value:
             if key == "data":
                 yield "the data is not what the search began with; old and new trials differ"
+            elif key == "code":
+                yield "your code is not what the search began with; old and new trials differ"
             else:
                 yield f"{key} was {before[key]} when the search began, and is {value} now"
 

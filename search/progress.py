@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -26,8 +27,10 @@ COLOURS = {"complete": "green", "running": "cyan", "diverged": "red", "failed": 
 class Progress:
     """One live line on a terminal; elsewhere a line now and then."""
 
-    def __init__(self, book: Book, console: Console) -> None:
-        self.book, self.console = book, console
+    def __init__(
+        self, book: Book, console: Console, waiting: Callable[[], str | None] = lambda: None
+    ) -> None:
+        self.book, self.console, self.waiting = book, console, waiting
         self.note = "starting"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="progress", daemon=True)
@@ -54,6 +57,8 @@ class Progress:
         book = self.book
         text = Text.assemble((book.id or "diffsweep", "bold"), "  ")
         counts = book.counts()
+        if why := self.waiting():
+            text.append(f"{why}  ", "yellow")
         if not counts:
             return text.append(self.note)
         for state, count in counts.items():

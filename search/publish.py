@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,14 @@ from search.history import Book, Trial
 from search.home import Folder, Home
 from search.record import check_reachable, tracking_uri
 from search.spec import SearchSpec
-from trainable.datasets import Data, load_data
+from trainable.datasets import Data, FiledPart, load_data
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 MODEL_TAG = "diffsweep.model"  # of the parent run: the id of the model logged last
+SHOWN = 10_000  # examples by which data larger than memory is described
 TRIAL_TAG = "diffsweep.model_trial"  # and the trial that it is
 logger = logging.getLogger("diffsweep.publish")
 
@@ -111,8 +111,9 @@ def log_dataset(client: MlflowClient, parent: Run, spec: SearchSpec, data: Data 
     source = CodeDatasetSource({key: str(value) for key, value in config.model_dump().items()})
     inputs = []
     for context, part in zip(("training", "validation", "test"), data.parts, strict=True):
-        labels = {} if part.labels is None else {"targets": part.labels}
-        entry = from_numpy(part.x, source=source, name=f"{config.type}/{context}", **labels)  # type: ignore[arg-type]
+        x, given = part.some(SHOWN) if isinstance(part, FiledPart) else part
+        labels = {} if given is None else {"targets": given}
+        entry = from_numpy(x, source=source, name=f"{config.type}/{context}", **labels)  # type: ignore[arg-type]
         tags = [InputTag("mlflow.data.context", context)]
         inputs.append(DatasetInput(dataset=entry._to_mlflow_entity(), tags=tags))
     client.log_inputs(parent.info.run_id, datasets=inputs)
@@ -120,51 +121,33 @@ def log_dataset(client: MlflowClient, parent: Run, spec: SearchSpec, data: Data 
 
 def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, trial: Trial) -> str:
     """The best trial as a model that MLflow loads and samples from; its id. Once per trial."""
-    import mlflow.pyfunc
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.models import Model
+
+    from search.logged_model import save_model
 
     tags = parent.data.tags
     if tags.get(TRIAL_TAG) == str(trial.number) and MODEL_TAG in tags:
         return str(tags[MODEL_TAG])
-    here = Path(__file__).parent
-    packages = ("mlflow", "numpy", "pydantic", "ruamel.yaml", "safetensors", "torch")
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("long", "count")]),
-        params=ParamSchema([ParamSpec("steps", "long", 40), ParamSpec("seed", "long", 0)]),
-    )
-    model = client.create_logged_model(
-        parent.info.experiment_id,
-        name="best",
-        source_run_id=parent.info.run_id,
-        tags={"diffsweep.search": folder.id, "diffsweep.trial": str(trial.number)},
-    )
+    about = {"diffsweep.search": folder.id, "diffsweep.trial": str(trial.number)}
+    experiment, run = parent.info.experiment_id, parent.info.run_id
+    model = client.create_logged_model(experiment, name="best", source_run_id=run, tags=about)
     with (
         tempfile.TemporaryDirectory() as temporary,
         folder.log.open("a") as log,
-        redirect_stderr(log),  # MLflow would like type hints and an example of a request
+        redirect_stderr(log),  # progress bars, and warnings of what MLflow imports
     ):
         export, saved = Path(temporary) / "export", Path(temporary) / "model"
         write_export(folder, book, trial, export)
-        mlflow.pyfunc.save_model(
-            str(saved),
-            mlflow_model=Model(
-                artifact_path=model.artifact_location,
-                run_id=parent.info.run_id,
-                model_id=model.model_id,
-            ),
-            python_model=str(here / "mlflow_model.py"),
-            artifacts={path.name: str(path) for path in export.iterdir()},
-            code_paths=[str(here.parent / "trainable")],
-            pip_requirements=[f"{package}=={version(package)}" for package in packages],
-            signature=signature,
-        )
+        empty = Model(model.artifact_location, run_id=run, model_id=model.model_id)
+        missing = save_model(export, saved, empty, trial.config["code"])
         client.log_model_artifacts(model.model_id, str(saved))
+    if missing:
+        client.set_logged_model_tags(model.model_id, {"diffsweep.no_pytorch_flavour": missing})
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    client.log_outputs(parent.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
     for key, value in ((MODEL_TAG, model.model_id), (TRIAL_TAG, str(trial.number))):
-        client.set_tag(parent.info.run_id, key, value)
+        client.set_tag(run, key, value)
     return str(model.model_id)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 from search.errors import BadInput
-from search.history import DriverLock, read_book
-from search.home import Folder
+from search.history import read_book
+from search.home import Folder, Home, refresh
+from search.lease import is_driven, lease_age
 from search.spec import SearchSpec
+from search.storage import space_fault
 from trainable.datasets import Data, load_data
 from trainable.shelf import use_code
 
@@ -36,15 +40,31 @@ def prepare_data(spec: SearchSpec) -> Data:
     return data
 
 
+def room_notes(spec: SearchSpec, home: Home, data: Data) -> Iterator[str]:
+    """What should be known of the room for checkpoints. Folders only: S3 has enough."""
+    from trainable.preflight import checkpoint_bytes
+
+    place = home.path if spec.storage is None else Path(spec.storage)
+    if "://" in str(spec.storage):
+        return
+    need = checkpoint_bytes(spec.trial, data) * spec.budget.trials
+    if fault := space_fault(place, need):
+        yield fault
+
+
 def wait_for_driver(folder: Folder) -> None:
     """Give a driver that is ending the time to end.
 
     Raises:
         BadInput: it still runs.
     """
-    deadline = time.monotonic() + DRIVER_PATIENCE
-    while DriverLock.held(folder.lock):
+    deadline, last = time.monotonic() + DRIVER_PATIENCE, None
+    while is_driven(folder):
+        refresh(folder)
+        age = lease_age(folder)
         ending = read_book(folder.history).ending or any(folder.requests.glob("*.json"))
-        if not ending or time.monotonic() > deadline:
+        may_be_dead = age is not None and (last is None or age >= last)  # not renewed meanwhile
+        if not (ending or may_be_dead) or time.monotonic() > deadline:
             raise BadInput(f"{folder.id}: its driver is still running")
+        last = age
         time.sleep(0.5)

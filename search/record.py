@@ -10,18 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sqlite3
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from search.errors import BadInput
-from search.history import Book, Event
+from search.history import Book, Event, Mirror
 from search.home import Folder, Home
 from search.spec import SearchSpec
+from search.storage import check_local
 from search.store import Store
 
 BATCH = 500  # events delivered in one go
@@ -36,6 +39,12 @@ def tracking_uri(spec: SearchSpec, home: Home) -> str:
     return spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.store}"
 
 
+def masked(uri: str) -> str:
+    """An address without the passwords in it: of its user, or among its parameters."""
+    uri = re.sub(r"(://[^/@:]*:).*@", r"\1***@", uri)
+    return re.sub(r"(?i)\b(\w*(?:password|secret|token|key)\w*=)[^&]*", r"\1***", uri)
+
+
 def check_reachable(uri: str) -> None:
     """Look whether the tracking server answers, or the database can be written.
 
@@ -43,12 +52,16 @@ def check_reachable(uri: str) -> None:
         BadInput: it does not, it can't, or MLflow has no such kind of store.
     """
     parts = urlsplit(uri)
-    shown = uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+    shown = masked(uri)
     try:
         if parts.scheme in ("http", "https"):
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()  # noqa: S310
         elif parts.scheme == "sqlite":
-            with closing(sqlite3.connect(uri.partition(":///")[2], timeout=5)) as database:
+            file = uri.partition(":///")[2]
+            check_local(
+                Path(file), "tracking.uri", "use `mlflow server` and its address, or a local disk"
+            )
+            with closing(sqlite3.connect(file, timeout=5)) as database:
                 database.execute("BEGIN IMMEDIATE")  # takes the right to write, writes nothing
         elif parts.scheme.partition("+")[0] in ("postgresql", "mysql", "mssql"):
             from sqlalchemy import create_engine
@@ -84,8 +97,10 @@ def deliver_rest(spec: SearchSpec, folder: Folder, home: Home) -> None:
 class Recorder:
     """Delivers the history of one search to MLflow."""
 
-    def __init__(self, spec: SearchSpec, folder: Folder, home: Home) -> None:
-        self.spec, self.folder, self.home = spec, folder, home
+    def __init__(
+        self, spec: SearchSpec, folder: Folder, home: Home, mirror: Mirror | None = None
+    ) -> None:
+        self.spec, self.folder, self.home, self.mirror = spec, folder, home, mirror
         self.uri = tracking_uri(spec, home)
         self.offset, _ = delivered(folder)
         self.error: str | None = None  # why the last delivery failed
@@ -109,7 +124,12 @@ class Recorder:
     @property
     def undelivered(self) -> int:
         """Bytes of history that MLflow does not have yet."""
-        return self.folder.history.stat().st_size - self.offset
+        return self._end() - self.offset
+
+    def _end(self) -> int:
+        """Bytes of history that may be delivered: what another driver can't write otherwise."""
+        written = self.folder.history.stat().st_size
+        return written if self.mirror is None else min(written, self.mirror.size())
 
     def _work(self) -> None:
         wait, store = PERIOD, None
@@ -145,9 +165,10 @@ class Recorder:
                 while file.tell() < self.offset:
                     self._book.apply(json.loads(file.readline()))
             file.seek(self.offset)
+            end = self._end()
             for _ in range(BATCH):
                 line = file.readline()
-                if not line.endswith(b"\n"):
+                if file.tell() > end or not line.endswith(b"\n"):
                     return
                 yield json.loads(line), file.tell()
 

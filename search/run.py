@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from typing import Any
 
 from rich.console import Console
@@ -10,41 +12,57 @@ from search.analysis import ranked
 from search.budget import hours_used
 from search.confirm import asked_for
 from search.engine import Engine
-from search.errors import BadInput
-from search.history import FORMAT, Book, DriverLock, History, read_book
+from search.errors import BadInput, Fenced, StorageAway
+from search.history import FORMAT, Book, read_book
 from search.home import Folder, Home
-from search.leftovers import leave_behind
-from search.local import concurrency, own_ray
+from search.joined import Place
+from search.lease import driving
+from search.leftovers import keep, leave_behind
+from search.local import Here
+from search.logs import tell
 from search.origin import compare, notify, origin
 from search.progress import Progress
 from search.publish import publish
-from search.ready import prepare_data, wait_for_driver
+from search.ready import prepare_data, room_notes, wait_for_driver
 from search.record import Recorder, check_reachable, deliver_rest, tracking_uri
 from search.report import write_report
+from search.shipping import get_code, moved, put_code
 from search.spec import Confirm, SearchSpec
+from search.storage import check_storage
 from search.warm_start import import_trials
 from trainable.datasets import Data
 
+HERE = Here()
+
 
 def run(
-    spec: SearchSpec, home: Home, console: Console, earlier: tuple[str, ...] = ()
+    spec: SearchSpec,
+    home: Home,
+    console: Console,
+    earlier: tuple[str, ...] = (),
+    place: Place = HERE,
+    id: str | None = None,
 ) -> tuple[Folder, Book]:
-    """Run a search here, attached, and leave its best trial exported.
+    """Run a search, attached, and leave its best trial exported.
 
-    `earlier` are ids of searches to learn from.
+    `earlier` are ids of searches to learn from. `place` is where its trials run: on this machine,
+    or on the cluster that this process is a job of, which then knows it by its `id` already.
 
     Raises:
         BadInput: the data, the model, the machine or the tracking server won't do; nothing began.
     """
     home.prepare()
+    spec = spec.model_copy(update={"storage": spec.storage or home.storage})
     check_reachable(tracking_uri(spec, home))
-    concurrent = concurrency(spec)
+    if spec.storage is not None:
+        check_storage(spec.storage)
+    concurrent = place.concurrency(spec)
     data = prepare_data(spec)
-    for note in data.notes:
+    for note in (*data.notes, *room_notes(spec, home, data)):
         console.print(f"note: {note}")
     imported = import_trials(spec, [home.find(name) for name in earlier], console)
-    folder = home.new(spec.name)
-    return folder, drive(spec, folder, home, data, concurrent, console, imported)
+    folder = home.new(spec.name, spec.storage, id)
+    return folder, drive(spec, folder, home, data, concurrent, console, imported, place=place)
 
 
 def resume(
@@ -53,6 +71,7 @@ def resume(
     console: Console,
     more: dict[str, float] | None = None,
     retry: bool = False,
+    place: Place = HERE,
 ) -> tuple[Folder, Book]:
     """Go on with a search where its last driver left it, if given with more budget.
 
@@ -64,7 +83,8 @@ def resume(
     folder = home.find(search)
     wait_for_driver(folder)
     book = read_book(folder.history)
-    spec = SearchSpec.model_validate(book.spec)
+    places = get_code(folder)
+    spec = SearchSpec.model_validate(moved(book.spec, places))
     failed = [trial for trial in book.trials.values() if trial.state == "failed"]
     if book.state == "complete" and not more and not (retry and failed):
         catch_up(spec, folder, home)
@@ -77,7 +97,9 @@ def resume(
     for warning in compare(book.origin, origin(spec, data)):
         console.print(f"[yellow]warning:[/] {warning}")
     again = [trial.number for trial in failed] if retry else []
-    return folder, drive(spec, folder, home, data, concurrency(spec), console, again=again)
+    how: dict[str, Any] = {"again": again, "places": places, "place": place}
+    concurrent = place.concurrency(spec)
+    return folder, drive(spec, folder, home, data, concurrent, console, **how)
 
 
 def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
@@ -86,20 +108,20 @@ def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
     Raises:
         BadInput: MLflow is still away.
     """
-    with DriverLock(folder.lock):
-        history = History(folder.history)
+    with driving(folder) as history:
         leave_behind(Engine(spec, history), folder)
-        history.close()
         deliver_rest(spec, folder, home)
     if not (folder.report / "report.json").exists():
         publish(folder, home, history.book, write_report(folder, history.book))
+        keep(folder, folder.report)
 
 
 def confirm(
-    home: Home, search: str, given: dict[str, Any], console: Console
+    home: Home, search: str, given: dict[str, Any], console: Console, place: Place = HERE
 ) -> tuple[Folder, Book]:
-    """Confirm the winners of a search on fresh seeds; what is left of the search runs before.
+    """Confirm the winners of a search on fresh seeds.
 
+    What is left of the search runs before, unless the user ended it: by `stop` or `cancel`.
     `given` are settings of Confirm that differ from the search's own, or from the defaults.
 
     Raises:
@@ -111,9 +133,14 @@ def confirm(
         raise BadInput(f"{folder.id}: nothing to confirm, no trial is complete")
     known = asked_for(book) or Confirm()
     wanted = Confirm.model_validate(known.model_dump() | given)
-    spec = SearchSpec.model_validate(book.spec).model_copy(update={"confirm": wanted})
+    places = get_code(folder)
+    spec = SearchSpec.model_validate(moved(book.spec, places))
+    spec = spec.model_copy(update={"confirm": wanted})
     data = prepare_data(spec)
-    return folder, drive(spec, folder, home, data, concurrency(spec), console)
+    only = "confirm" if book.state in ("stopped", "cancelled") else None
+    concurrent = place.concurrency(spec)
+    where: dict[str, Any] = {"places": places, "place": place, "stopping": only}
+    return folder, drive(spec, folder, home, data, concurrent, console, **where)
 
 
 def drive(
@@ -125,35 +152,53 @@ def drive(
     console: Console,
     imported: list[dict[str, Any]] | None = None,
     again: list[int] | None = None,
+    places: dict[str, str] | None = None,
+    place: Place = HERE,
+    stopping: str | None = None,
 ) -> Book:
-    """Run a search, or what is left of it, until its end or an interruption."""
-    with DriverLock(folder.lock):
-        history = History(folder.history)
-        given = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, data)}
+    """Run a search, or what is left of it, until its end or an interruption.
+
+    `places` is where the user's code lies that is not where the history says.
+
+    Raises:
+        DiffsweepError: the search could not go on, or ended and its report could not be written.
+    """
+    with driving(folder) as history:
+        if place.job:  # nobody watches; its log is all there is to see
+            history.tell = lambda event: tell(console, event, history.book)
+        put_code(folder, spec.code)
+        driver = {"driver": f"{platform.node()}:{os.getpid()}", "job": place.job}
+        given = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, data), **driver}
         history.write("start", search=folder.id, format=FORMAT, **given)
         if imported:
             history.write("import", trials=imported)
         for number in again or []:
             history.write("retry", trial=number)
-        recorder = Recorder(spec, folder, home)
-        with recorder, Progress(history.book, console) as progress:
-            engine = Engine(spec, history)
+        recorder = Recorder(spec, folder, home, history.mirror)
+        with recorder, Progress(history.book, console, history.waiting) as progress:
+            engine = Engine(spec, history, stopping)
             progress.note = "starting Ray"
-            with own_ray(data.nbytes):
-                from search.tuning import tune_trials  # imports Ray, which own_ray prepares
+            with place.ray(data.nbytes):
+                from search.tuning import tune_trials  # imports Ray, which the place prepares
 
-                tune_trials(spec, engine, folder, data, concurrent)
+                tune_trials(spec, engine, folder, data, concurrent, places or {})
+            if isinstance(engine.error, Fenced):
+                raise engine.error
             engine.finish()
+            if isinstance(engine.error, StorageAway):
+                raise engine.error
             leave_behind(engine, folder)
-        history.close()
     if recorder.undelivered:
         console.print(f"MLflow did not take all of it ({recorder.error}); nothing is lost.")
         console.print(f"  diffsweep resume {folder.id}  delivers the rest", soft_wrap=True)
-    content = write_report(folder, history.book)
-    if problem := publish(folder, home, history.book, content, data):
-        console.print(f"MLflow did not take the report ({problem}). Send it again with:")
-        console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
-    notify(spec, history.book, folder, console)
+    try:
+        content = write_report(folder, history.book)
+        keep(folder, folder.report)
+        if problem := publish(folder, home, history.book, content, data):
+            console.print(f"MLflow did not take the report ({problem}). Send it again with:")
+            console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
+    finally:
+        notify(spec, history.book, folder, console)
     if engine.error is not None:
         raise engine.error
     return history.book

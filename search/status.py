@@ -14,8 +14,9 @@ from rich.console import Console
 from search.analysis import best, by_optimizer, front, objectives, pareto, summary
 from search.budget import elapsed
 from search.describe import name, number
-from search.history import Book, DriverLock, read_book
+from search.history import Book, read_book
 from search.home import Folder, Home
+from search.lease import is_driven
 from search.progress import best_config, clock, compact, front_table, result_table, time_left
 from search.record import delivered
 from search.report import report_of, show_answer
@@ -24,7 +25,7 @@ from search.report import report_of, show_answer
 def open_book(folder: Folder) -> Book:
     """A search as it stands; one whose driver died without a word is interrupted."""
     book = read_book(folder.history)
-    if book.state == "running" and not DriverLock.held(folder.lock):
+    if book.state == "running" and not is_driven(folder):
         book.state = "interrupted"
     return book
 
@@ -140,9 +141,10 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
 
 def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
     table = compact()
-    for column in ("trial", "state", "stage", "step", "val_loss", "lr", "lr_schedule", "clip"):
-        table.add_column(column, overflow="fold")
     several = list(trials[0].get("objectives", {}))[1:] if trials else []
+    settings = () if several else ("lr_schedule", "clip")  # for both there is no room
+    for column in ("trial", "state", "stage", "step", "val_loss", "lr", *settings):
+        table.add_column(column, overflow="fold")
     for metric in (*several, *(["front"] if several else [])):
         table.add_column(metric.replace("_", "\n"), overflow="fold")
     for row in trials:
@@ -155,8 +157,7 @@ def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
             str(row["step"]),
             number(row["val_loss"]),
             f"{config['optimizer']['lr']:.2g}",
-            config["lr_schedule"],
-            str(config["clip_norm"] or "-"),
+            *(() if several else (config["lr_schedule"], str(config["clip_norm"] or "-"))),
             *more,
             *(["*" if row["pareto"] else ""] if several else []),
         )

@@ -46,7 +46,11 @@ class Store:
     """One search in MLflow: a parent run, and a child run for each trial."""
 
     def __init__(self, uri: str, spec: SearchSpec, folder: Folder, home: Home) -> None:
-        os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+        os.environ |= {
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        }
         from mlflow import MlflowClient
 
         for library in ("mlflow", "alembic"):
@@ -194,6 +198,8 @@ class Store:
         ]
         if trial.why:
             tags.append(RunTag("diffsweep.why", trial.why[-5000:]))
+        if why := last.get("quality_error"):
+            tags.append(RunTag("diffsweep.quality_error", why[:5000]))
         self.client.log_batch(run, metrics=metrics, tags=tags)
         self.client.log_text(run, yaml_text(trial.config), "config.yaml")
         self._samples(run, trial)
@@ -201,7 +207,7 @@ class Store:
 
     def _samples(self, run: str, trial: Trial) -> None:
         """The sample grid of a trial, as an image at its last step."""
-        grid = self.folder.trial(trial.number) / "samples.png"
+        grid = self.folder.grid(trial.number)
         if grid.exists() and not self.client.list_artifacts(run, "images"):
             from PIL import Image
 

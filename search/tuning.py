@@ -12,21 +12,29 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import Callback
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from search.control import Request, take
+from search.dashboard import TRIALS_OF
 from search.engine import Engine
+from search.errors import Fenced, StorageAway
 from search.history import Trial
 from search.home import Folder
-from search.leftovers import drop_checkpoints
+from search.leftovers import Sweeper
+from search.logs import Stamped
+from search.shipping import moved
 from search.spec import SearchSpec
 from trainable.datasets import Data
+from trainable.storage import open_storage
 from trainable.trial import DiffusionTrial
 
+SECRETS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
 LOOK_EVERY = 0.5  # seconds between looks at requests and at trials that hang
+UPLOAD_ATTEMPTS = 40  # of a trial to reach the storage, some ten minutes in all
 
 
 class Adapter:
@@ -39,15 +47,20 @@ class Adapter:
 
     def fail(self, error: Exception) -> None:
         """End the search with this error, which Tune would bury under tracebacks of its own."""
+        if self.engine.error is None and isinstance(error, StorageAway | Fenced):
+            interrupt_tune()  # what trials do from here on can't be kept
         self.engine.stopping, self.engine.error = "an error", self.engine.error or error
 
 
 class EngineSearcher(Adapter, Searcher):
     """Hands Tune the engine's next trial while fewer than `concurrent` are at work."""
 
-    def __init__(self, engine: Engine, folder: Folder, concurrent: int) -> None:
+    def __init__(
+        self, engine: Engine, folder: Folder, concurrent: int, places: dict[str, str]
+    ) -> None:
         super().__init__()
         self.engine, self.folder, self.concurrent = engine, folder, concurrent
+        self.places = places  # of the user's code, where it is not as it was
         self.at_work: dict[str, int] = {}  # Tune's trial id -> ours
 
     def suggest(self, trial_id: str) -> Any:
@@ -75,11 +88,19 @@ class EngineSearcher(Adapter, Searcher):
         """Nothing to save: the history has it all."""
 
     def _config(self, trial: Trial) -> dict[str, Any]:
-        return {
+        stored: dict[str, Any] = {}
+        if self.folder.storage is not None:
+            storage = open_storage(self.folder.storage.uri, UPLOAD_ATTEMPTS)
+            stored = {
+                "storage": storage.sub(f"trials/{trial.number}"),
+                "session": self.engine.book.sessions,
+            }
+        return stored | {
             "number": trial.number,
-            "trial": trial.config,
+            "trial": moved(trial.config, self.places),
             "rungs": self.engine.rung_levels(trial),
             "folder": str(self.folder.trial(trial.number)),
+            "capture": True,
             "test": trial.stage == "confirm",  # the search never sees the test part
         }
 
@@ -95,7 +116,9 @@ class EngineScheduler(Adapter, FIFOScheduler):
         number = tune_trial.config["number"]
         metrics = {k.removeprefix(REPORT): v for k, v in result.items() if k.startswith(REPORT)}
         try:
-            if (failure := result.get("failure")) and number in self.engine.active:
+            if (failure := result.get("failure")) == "storage":
+                raise StorageAway(f"infrastructure: trial {number}: {result['why']}")
+            if failure and number in self.engine.active:
                 goes_on = self.engine.end(number, "failed", f"{failure}: {result['why']}")
             else:
                 goes_on = not failure and self.engine.report(number, metrics)
@@ -118,7 +141,10 @@ class EngineCallback(Adapter, Callback):
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        self.engine.begin(trial.config["number"])
+        try:
+            self.engine.begin(trial.config["number"])
+        except Exception as error:
+            self.fail(error)
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         if time.monotonic() - self.looked_at < LOOK_EVERY:
@@ -141,7 +167,7 @@ class EngineCallback(Adapter, Callback):
                 engine.stopping = "stopped"
             case "cancel":
                 engine.stopping = "cancelled"
-                os.kill(os.getpid(), signal.SIGINT)  # Tune's own way to end at once
+                interrupt_tune()
             case "kill" if engine.kill(request["trial"]):
                 self._kill(request["trial"], trials)
             case "add":
@@ -156,8 +182,18 @@ class EngineCallback(Adapter, Callback):
                     ray.kill(actor)
 
 
+def interrupt_tune() -> None:
+    """Have Tune end at once and in order, in the way that it has for Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def tune_trials(
-    spec: SearchSpec, engine: Engine, folder: Folder, data: Data, concurrent: int
+    spec: SearchSpec,
+    engine: Engine,
+    folder: Folder,
+    data: Data,
+    concurrent: int,
+    places: dict[str, str],
 ) -> None:
     """Let Ray Tune run the engine's trials until there are no more."""
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)  # trials asked for ahead of time
@@ -165,11 +201,15 @@ def tune_trials(
         tune.with_parameters(DiffusionTrial, data=data),
         {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu},
     )
+    # searches on one cluster must not run each other's code; and so its processes can be told
+    trainable.__name__ = trainable.__qualname__ = TRIALS_OF + (engine.book.job or folder.id)
+    # Tune would copy these from the driver into what everybody with access to the cluster can read
+    class_cache.ENV_VARS_TO_PROPAGATE -= SECRETS
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=EngineSearcher(engine, folder, concurrent),
-            scheduler=EngineScheduler(engine, lambda: drop_checkpoints(engine, folder)),
+            search_alg=EngineSearcher(engine, folder, concurrent, places),
+            scheduler=EngineScheduler(engine, Sweeper(engine, folder)),
             trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
             trial_dirname_creator=lambda trial: f"tune-{trial.config['number']}-{trial.trial_id}",
             num_samples=-1,  # the searcher says when it is enough
@@ -188,5 +228,7 @@ def tune_trials(
     )
     # a polite request to end is like Ctrl-C, which Tune answers by ending in order
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    with folder.log.open("a") as log, redirect_stdout(log), redirect_stderr(log):
-        tuner.fit()  # what Tune says on its own is for the log
+    with folder.log.open("a") as file:
+        log = Stamped(file)
+        with redirect_stdout(log), redirect_stderr(log):
+            tuner.fit()  # what Tune says on its own is for the log

@@ -11,6 +11,8 @@ import pytest
 from search.spec import SearchSpec
 from trainable.config import TrialConfig, TrialSettings
 
+pytest_plugins = ["services"]  # S3, PostgreSQL: started where a test asks for them
+
 SMALL: dict[str, Any] = {
     "model": {"type": "unet", "channels": 8, "multipliers": [1], "attention": False},
     "batch_size": 8,

@@ -207,15 +207,12 @@ def test_images_on_s3_are_listed_and_read_as_those_on_disk(
     (folder / "notes.txt").write_text("no image")
     write_images(tmp_path / "bucket/pics/.hidden", count=1)
 
-    class Store:
+    def on_disk(address: str) -> tuple[fs.FileSystem, str]:
         """pyarrow's way to S3, with a folder in place of it."""
+        store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+        return store, address.removeprefix("s3://").rstrip("/")
 
-        @staticmethod
-        def from_uri(uri: str) -> tuple[fs.FileSystem, str]:
-            store = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-            return store, uri.removeprefix("s3://").rstrip("/")
-
-    monkeypatch.setattr(fs, "FileSystem", Store)
+    monkeypatch.setattr("trainable.loaders.remote.open_address", on_disk)
     remote = load(type="folder", path="s3://bucket/pics/", size=8, labels="folders")
     local = load(type="folder", path=str(folder.parent), size=8, labels="folders")
     assert (remote.train.x == local.train.x).all() and remote.classes == local.classes == 1

@@ -17,7 +17,7 @@ from trainable.train import TrainState, next_report, report, train_until
 
 LRS = {"sgd": 0.1, "prodigy": 1.0, "lion": 1e-3}
 HERE = [name for name, entry in OPTIMIZERS.items() if not issubclass(entry, EightBit)]
-TIMING = ("steps_per_second", "peak_memory_bytes")
+TIMING = ("steps_per_second", "validation_seconds", "peak_memory_bytes")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from trainable.augment import Augment
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.objective import Batch
+from trainable.sharded import Reader, Sharded
 from trainable.tensors import scaled, view
 
 DEVICE_SHARE = 0.25  # of a GPU's free memory that the training examples may take
@@ -21,15 +23,17 @@ class Batches:
     does not change the order; noise and noise levels come from one generator.
 
     The examples lie on the device where they fit. Elsewhere they stay in memory, shared with the
-    other trials of the machine, and each batch is copied from pinned memory without a wait.
+    other trials of the machine, and each batch is copied from pinned memory without a wait. Those
+    in shards stay in their files, and each batch is read while the one before is trained on.
     """
 
     def __init__(self, data: Data, config: TrialConfig, device: torch.device) -> None:
-        x, labels = view(data.train.x), data.train.labels
+        x, labels = data.train
         self.home = device if fits(x, device) else torch.device("cpu")
-        self.x = x.to(self.home)
-        self.labels = None if labels is None else view(labels).to(self.home)
-        self.shape, self.classes = data.shape, data.classes
+        self.x = source(x, self.home)
+        self.labels = None if labels is None else source(labels, self.home)
+        self.sharded = x if isinstance(x, Sharded) else None
+        self.shape, self.classes, self.examples = data.shape, data.classes, len(x)
         self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.augment = None
@@ -40,22 +44,26 @@ class Batches:
     def draw(self, place: int) -> Batch:
         """The batch that begins at `place`."""
         index = self._indices(place)
-        x0 = scaled(self._moved(self.x[index]))
+        x0 = scaled(self._rows(self.x, index, place))
         if self.augment is not None:
             x0 = self.augment(x0)
         noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
         u = torch.rand(len(x0), generator=self.generator, device=self.device)
-        labels = None if self.labels is None else self._moved(self.labels[index])
+        labels = None if self.labels is None else self._rows(self.labels, index, place)
         return Batch(x0, labels, noise, u)
 
-    def _moved(self, batch: Tensor) -> Tensor:
-        """A batch on the device."""
+    def _rows(self, of: Tensor | Reader, index: Tensor, place: int) -> Tensor:
+        """A selection, on the device."""
+        if isinstance(of, Reader):
+            batch = of.read(index, self._indices(place + self.batch_size))
+        else:
+            batch = of[index]
         if self.device.type == "cuda" and batch.device.type == "cpu":
             batch = batch.pin_memory()
         return batch.to(self.device, non_blocking=True)
 
     def _indices(self, place: int) -> Tensor:
-        n, parts, missing = len(self.x), [], self.batch_size
+        n, parts, missing = self.examples, [], self.batch_size
         while missing:
             epoch, start = divmod(place, n)
             part = self._order(epoch)[start : start + missing]
@@ -66,13 +74,25 @@ class Batches:
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
             generator = torch.Generator().manual_seed(self.seed + (epoch << 32))
-            order = torch.randperm(len(self.x), generator=generator).to(self.home)
-            self._orders = {epoch: order}
+            if self.sharded is not None:
+                order = self.sharded.order(generator)
+            else:
+                order = torch.randperm(self.examples, generator=generator).to(self.home)
+            self._orders = {epoch: order} | {
+                k: v for k, v in self._orders.items() if k == epoch - 1
+            }
         return self._orders[epoch]
 
 
-def fits(x: Tensor, device: torch.device) -> bool:
+def source(x: np.ndarray | Sharded, home: torch.device) -> Tensor | Reader:
+    """What batches are taken from."""
+    return Reader(x) if isinstance(x, Sharded) else view(x).to(home)
+
+
+def fits(x: np.ndarray | Sharded, device: torch.device) -> bool:
     """Whether the examples may lie on the device; the CPU and MPS share the memory they are in."""
+    if isinstance(x, Sharded):
+        return False
     if device.type != "cuda":
         return True
     free, _ = torch.cuda.mem_get_info(device)

@@ -14,9 +14,9 @@ from trainable.tensors import scaled, view
 
 def two_examples(data: Data) -> list[Tensor]:
     """What a model can be called with: x, t and, where the data has them, labels."""
-    labels = data.train.labels
-    inputs = [scaled(view(data.train.x[:2]).clone()), torch.zeros(2)]
-    return inputs if labels is None else [*inputs, view(labels[:2]).clone()]
+    x, labels = data.train.take(slice(2))
+    inputs = [scaled(view(x).clone()), torch.zeros(2)]
+    return inputs if labels is None else [*inputs, view(labels).clone()]
 
 
 def build_model(config: TrialSettings, data: Kind, time_scale: float) -> nn.Module:

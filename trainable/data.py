@@ -50,6 +50,7 @@ class Folder(Dataset):
     size: int = Field(32, ge=4)
     mode: Literal["L", "RGB"] = "RGB"  # grey or colour
     labels: Literal["none", "folders"] = "none"  # folders: those right under `path` are classes
+    cache: Text | None = None  # a folder for decoded images, where they don't fit in memory
 
 
 class Points(Dataset):
@@ -97,6 +98,16 @@ class Trajectories(Dataset):
     key: str | None = None  # the array in an .npz; null: its only one
 
 
+class Shards(Dataset):
+    """Data larger than memory: .npy files of [N, *shape] floats or [N, H, W, C] uint8 images."""
+
+    target: ClassVar[str] = "trainable.loaders.shards:load_shards"
+    type: Literal["shards"] = "shards"
+    path: Text  # relative to the spec file, or s3://bucket/prefix
+    labels: bool = False  # beside each name.npy lies name.labels.npy: classes, or floats [N, ...]
+    cache: Text | None = None  # where files of s3:// are kept; null: .cache/diffsweep at home
+
+
 class OwnData(Own):
     """A dataset of the user's own: `attr(**knobs)`."""
 
@@ -111,6 +122,7 @@ DatasetConfig = Annotated[
     | Annotated[Points, Tag("points")]
     | Annotated[Table, Tag("table")]
     | Annotated[Trajectories, Tag("trajectories")]
+    | Annotated[Shards, Tag("shards")]
     | Annotated[OwnData, Tag(OWN)],
     Discriminator(tag),
 ]

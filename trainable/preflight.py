@@ -53,6 +53,15 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     prepare(model, settings)
 
 
+def checkpoint_bytes(settings: TrialSettings, data: Data) -> int:
+    """About how large a checkpoint of a trial is, with an optimizer that keeps two moments."""
+    scale = build_process(settings.diffusion, torch.device("cpu")).time_scale
+    model = build_model(settings, data, scale)
+    weights = sum(weight.numel() for weight in model.parameters())
+    copies = 1 + 1 + 2 + len(settings.ema)  # as trained, as evaluated, moments, averages
+    return 4 * copies * weights
+
+
 def try_loss(target: str, model: nn.Module, inputs: list[Tensor]) -> None:
     """Call a loss of the user's own once."""
     x0, t, *labels = inputs

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainable.config import TrialConfig, TrialSettings
-from trainable.datasets import Data, Part
+from trainable.datasets import Data, FiledPart, Part
 from trainable.features import NO_LABELS, Extractor, build_extractor, extract
 from trainable.images import is_image
 from trainable.tensors import scaled, view
@@ -26,6 +26,7 @@ FEWEST = 16  # examples that a distance is measured on
 BANDWIDTHS = (0.5, 1.0, 2.0)  # of the kernels, in median distances between real examples
 NEIGHBOURS = 5  # of coverage (Naeem et al. 2020)
 SEED = 17
+FITTED_OF_FILES = 8192  # examples of data larger than memory that a classifier is fitted to
 
 
 def measure(state: TrainState, weights: str) -> dict[str, Any]:
@@ -58,8 +59,8 @@ def try_features(settings: TrialSettings, data: Data) -> None:
         raise ValueError(NO_LABELS)
     if quality.features in ("kmeans", "labels") and len(data.shape) == 3:
         return  # they can, and it takes a second or more
-    extractor = build_extractor(str(quality.features), data.train, torch.device("cpu"))
-    extract(extractor, scaled(view(data.train.x[:2])), str(quality.features))
+    extractor = build_extractor(str(quality.features), fitted_on(data), torch.device("cpu"))
+    extract(extractor, scaled(view(data.train.some(2).x)), str(quality.features))
 
 
 class Yardstick:
@@ -184,12 +185,17 @@ def _extractors(
         names = ["random", "labels" if data.classes else "kmeans"]
     else:
         return [("numbers", None)] * 2
-    made = {name: build_extractor(name, data.train, device) for name in dict.fromkeys(names)}
+    made = {name: build_extractor(name, fitted_on(data), device) for name in dict.fromkeys(names)}
     return [(name, made[name]) for name in names]
 
 
+def fitted_on(data: Data) -> Part:
+    """The training examples that extractors are fitted to: all that are in memory."""
+    return data.train.some(FITTED_OF_FILES) if isinstance(data.train, FiledPart) else data.train
+
+
 def _first(part: Part, count: int) -> Part:
-    return Part(part.x[:count], None if part.labels is None else part.labels[:count])
+    return part.take(slice(count))
 
 
 def _identity(config: TrialConfig) -> Any:

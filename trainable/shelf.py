@@ -88,8 +88,8 @@ def use_code(folders: Iterable[str]) -> None:
     for folder in folders:
         if fault := code_fault(folder):
             raise ValueError(f"code: {fault}")
-        if folder not in sys.path:
-            sys.path.append(folder)
+        if (path := str(Path(folder).absolute())) not in sys.path:
+            sys.path.append(path)
 
 
 def code_fault(folder: str) -> str | None:

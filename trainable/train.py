@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -23,13 +24,14 @@ from trainable.build_optimizer import (
 )
 from trainable.clipping import Clipping
 from trainable.config import TrialConfig
-from trainable.datasets import Data
+from trainable.datasets import Data, FiledPart, Part
 from trainable.diffusion import Network, build_process
 from trainable.ema import Emas, is_due
 from trainable.finetune import prepare
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import TEST_METRICS, TEST_SEED, DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
+from trainable.sampling import draw
 from trainable.stability import (
     VARIANCE_EVERY,
     VARIANCE_SHARE,
@@ -37,8 +39,8 @@ from trainable.stability import (
     gradient_variance,
     update_ratio,
 )
+from trainable.tensors import view
 
-SAMPLE_BATCH = 128  # samples drawn at once
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
 
@@ -137,6 +139,7 @@ def backward(state: TrainState, batch: Batch) -> Tensor:
 
 def report(state: TrainState) -> dict[str, Any]:
     """Validate, and say how the training stands. `weights` names the best: raw, or an EMA."""
+    began = time.perf_counter()
     losses = {name: validate(state, name) for name in (RAW, *state.emas.averages)}
     best = min(losses, key=lambda name: (math.isnan(losses[name][0]), losses[name][0]))
     metrics: dict[str, Any] = {
@@ -150,6 +153,7 @@ def report(state: TrainState) -> dict[str, Any]:
         **test_losses(state, best),
         "weights": best,
         "steps_per_second": state.timed_steps / state.seconds if state.seconds else 0.0,
+        "validation_seconds": time.perf_counter() - began,
         "parameters": sum(weight.numel() for weight in state.model.parameters()),
         "optimizer_bytes": optimizer_bytes(state.optimizer),
         "peak_memory_bytes": state.memory.bytes(),
@@ -229,21 +233,17 @@ def sample(
         if state.batches.classes:
             labels = labels % state.batches.classes
         else:
-            labels = state.batches.labels.cpu()[labels % len(state.batches.labels)]
+            labels = conditions(state.data.train, count)
     state.model.eval()
-    parts = []
-    for start in range(0, count, SAMPLE_BATCH):
-        cut, bound = slice(start, start + SAMPLE_BATCH), net
-        if labels is not None:
-            bound = partial(_with_labels, net, labels[cut].to(state.device))
-        with autocast(state):
-            parts.append(state.process.sample(bound, noise[cut], steps, state.limit).float().cpu())
-    return torch.cat(parts)
+    with autocast(state):
+        return draw(state.process, net, noise, labels, steps, state.limit)
 
 
-def _with_labels(net: Network, labels: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    answer: Tensor = net(x, t, labels)
-    return answer
+def conditions(part: Part | FiledPart, count: int) -> Tensor:
+    """Those of the first examples, [count, ...]; from the first again where they don't suffice."""
+    given = part.take(np.arange(count) % len(part.x)).labels
+    assert given is not None
+    return view(given)
 
 
 def network(state: TrainState, weights: str) -> Network:

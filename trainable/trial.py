@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -15,8 +17,11 @@ from trainable.build import free_memory
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.kept import GRID, Kept, Superseded
+from trainable.output import capture
 from trainable.quality import measure
 from trainable.shelf import use_code
+from trainable.storage import StorageError
 from trainable.train import TrainState, next_report, report, sample, train_until
 
 SAVE_SHARE = 0.02  # checkpoints take at most this share of the time, but for those at rungs
@@ -26,12 +31,17 @@ class DiffusionTrial(tune.Trainable):
     """Trains up to the next report in each `step`.
 
     Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
-    "test": whether it is measured on the test part too}.
+    "test": whether it is measured on the test part too,
+    "capture": whether what the process prints goes to the trial's folder}, and with a storage
+    also {"storage": the trial's own part of it, "session": of the search}; then it writes there,
+    from any host.
     A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
-    error of the user's code ("code") or too little memory ("oom") is a result, so that only a
-    lost process is retried by Ray.
-    A trial whose folder has a checkpoint goes on from it, and reports its last report again.
+    error of the user's code ("code"), too little memory ("oom") or a storage that is gone
+    ("storage") is a result, so that only a lost process is retried by Ray.
+    A trial that has a checkpoint goes on from it, and reports its last report again.
     """
+
+    kept: Kept | None = None  # its checkpoints in storage
 
     def setup(self, config: dict[str, Any], data: Data | None = None) -> None:
         assert data is not None
@@ -47,18 +57,33 @@ class DiffusionTrial(tune.Trainable):
         self.state: TrainState | None = None
         self.failure: dict[str, str] | None = None
         self.repeat: dict[str, Any] | None = None
+        self.let_go()
         free_memory()
         try:
             self.folder = Path(config["folder"])
+            if (storage := config.get("storage")) is not None:
+                self.folder = Path(tempfile.mkdtemp(dir=self.logdir))
+                self.kept = Kept(storage, config["session"], self.folder)
+            if config.get("capture"):
+                capture(self.folder)
             self.rungs: list[int] = config["rungs"]
             trial = TrialConfig.model_validate(config["trial"])
             use_code(trial.code)
             self.state = TrainState(trial, self.data, test=config.get("test", False))
-            if (path := self.folder / checkpoint.NAME).exists():
-                self.repeat = checkpoint.load(self.state, path)
+            self.go_on(self.state)
         except Exception as error:
             self.fail(error)
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
+
+    def go_on(self, state: TrainState) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        path = self.folder / checkpoint.NAME if self.kept is None else self.kept.restore()
+        if path is not None and path.exists():
+            self.repeat = checkpoint.load(state, path)
+        if self.kept is not None:
+            if path is not None:
+                path.unlink()
+            self.kept.claim(state.samples)
 
     def step(self) -> dict[str, Any]:
         if self.repeat is not None:
@@ -86,7 +111,12 @@ class DiffusionTrial(tune.Trainable):
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
         if finished and is_image(self.data.shape) and state.config.loss is None:
-            write_grid(sample(state, metrics["weights"], GRID_IMAGES), self.folder / "samples.png")
+            grid = self.folder / GRID
+            write_grid(sample(state, metrics["weights"], GRID_IMAGES), grid)
+            if self.kept is not None:
+                self.kept.storage.upload(grid, GRID)
+        if self.kept is not None and (at_rung or finished):
+            self.kept.wait()  # it may go on from there elsewhere, as soon as this is reported
         return metrics
 
     def result(self, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -94,23 +124,51 @@ class DiffusionTrial(tune.Trainable):
         return {"report": metrics, "finished": metrics["samples"] >= self.state.config.samples}
 
     def save_is_due(self) -> bool:
+        if self.kept is not None and self.kept.busy:
+            return False
         return (time.monotonic() - self.saved_at) * SAVE_SHARE >= self.save_seconds
 
     def write_checkpoint(self, metrics: dict[str, Any]) -> None:
         assert self.state is not None
-        began = time.monotonic()
-        checkpoint.save(self.state, self.folder / checkpoint.NAME, metrics)
+        began, path = time.monotonic(), self.folder / checkpoint.NAME
+        if self.kept is not None:
+            self.kept.wait()
+        checkpoint.save(self.state, path, metrics)
+        if self.kept is not None:
+            self.kept.put(path, self.state.samples)
         self.saved_at = time.monotonic()
         self.save_seconds = self.saved_at - began
 
     def fail(self, error: Exception) -> None:
         """Keep what went wrong as this trial's result, and let go of its memory."""
-        last_frames = "".join(traceback.format_exception(error)[-6:])
-        self.failure = {"kind": "oom" if is_out_of_memory(error) else "code", "why": last_frames}
+        why = "".join(traceback.format_exception(error)[-6:])
+        print(why, flush=True)
+        kind = "oom" if is_out_of_memory(error) else "code"
+        if isinstance(error, StorageError | Superseded):
+            kind, why = "storage", str(error)
+        self.failure = {"kind": kind, "why": why}
         self.state = None
+        self.keep_output()
 
     def cleanup(self) -> None:
         self.state = None
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Write to no storage any more."""
+        if self.kept is not None:
+            self.keep_output()
+            self.kept.close()
+            shutil.rmtree(self.kept.local, ignore_errors=True)
+            self.kept = None
+
+    def keep_output(self) -> None:
+        """Bring what was printed to storage, where there is one; not worth the trial's end."""
+        try:
+            if self.kept is not None:
+                self.kept.put_output()
+        except StorageError as error:
+            print(f"output not kept: {error}", flush=True)
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -10,15 +10,18 @@ Links are followed as long as they stay inside the folder; one that leads out of
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from trainable.sharded import Shard, Sharded
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 # decoders that Pillow may use; some of the others start programs (EPS) or are seldom tested
@@ -26,11 +29,23 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 MAX_PIXELS = 64 << 20  # of one image before scaling; more is a decompression bomb or a map
 MEMORY_SHARE = 0.5  # of the machine's memory that the decoded images may take
 
+SHARD_BYTES = 256 << 20  # of decoded images in one file of the cache
+
 Open = Callable[[], Any]  # opens a file to be read as bytes
 
 
-def load_folder(path: str, size: int, mode: str, labels: str) -> Any:
+class File(NamedTuple):
+    """An image file: its name in the folder, how to open it, and when and how long it is."""
+
+    name: str
+    open: Open
+    stamp: tuple[int, int]
+
+
+def load_folder(path: str, size: int, mode: str, labels: str, cache: str | None) -> Any:
     """The images under `path`, uint8 [N, size, size, C], and their classes if asked for.
+
+    With a `cache` they are decoded into files there, once, and stay in them.
 
     Raises:
         ValueError: there are none, they don't fit in memory, or one of them can't be used; the
@@ -39,15 +54,46 @@ def load_folder(path: str, size: int, mode: str, labels: str) -> Any:
     files = list(on_s3(path) if path.startswith("s3://") else on_disk(path))
     if not files:
         raise ValueError(f"dataset folder: no images under {path} ({', '.join(SUFFIXES)})")
-    check_memory(len(files), size, mode)
-    classes = classes_of([name for name, _ in files], path) if labels == "folders" else None
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
-        images = list(pool.map(lambda file: decode(file[0], file[1], size, mode), files))
-    x = np.stack(images)
+    classes = classes_of([file.name for file in files], path) if labels == "folders" else None
+    x: np.ndarray | Sharded
+    if cache is None:
+        check_memory(len(files), size, mode)
+        x = decode_all(files, size, mode)
+    else:
+        x = decode_into(Path(cache), path, files, size, mode)
     return x if classes is None else (x, classes)
 
 
-def on_disk(path: str) -> Iterator[tuple[str, Open]]:
+def decode_all(files: list[File], size: int, mode: str) -> np.ndarray:
+    """Images in the order of their files, uint8 [N, size, size, C]."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
+        return np.stack(
+            list(pool.map(lambda file: decode(file.name, file.open, size, mode), files))
+        )
+
+
+def decode_into(cache: Path, path: str, files: list[File], size: int, mode: str) -> Sharded:
+    """The same in .npy files of about a quarter of a gigabyte; those that are there are kept.
+
+    Another image, or one of another name, makes other files.
+    """
+    channels = 3 if mode == "RGB" else 1
+    step = max(1, SHARD_BYTES // (size * size * channels))
+    cache.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for start in range(0, len(files), step):
+        some = files[start : start + step]
+        key = repr((path, [(file.name, file.stamp) for file in some], size, mode))
+        target = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+        if not target.exists():
+            draft = target.with_name(f".{target.stem}.{os.getpid()}.npy")
+            np.save(draft, decode_all(some, size, mode))
+            draft.replace(target)
+        shards.append(Shard.of(np.load(target, mmap_mode="r")))
+    return Sharded(tuple(shards))
+
+
+def on_disk(path: str) -> Iterator[File]:
     """The image files of a local folder: their names in it, and how to open them."""
     root = Path(path)
     if not root.is_dir():
@@ -65,24 +111,30 @@ def on_disk(path: str) -> Iterator[tuple[str, Open]]:
         names += [os.path.join(folder, name) for name in files if wanted(name)]
     for name in sorted(names):
         check_inside(Path(name), Path(name).resolve(), inside)
-        yield os.path.relpath(name, root), partial(open, name, "rb")
+        stat = os.stat(name)
+        stamp = stat.st_mtime_ns, stat.st_size
+        yield File(os.path.relpath(name, root), partial(open, name, "rb"), stamp)
 
 
-def on_s3(path: str) -> Iterator[tuple[str, Open]]:
+def on_s3(path: str) -> Iterator[File]:
     """The image files below an s3:// address; credentials as the AWS tools find them."""
     from pyarrow import fs
 
+    from trainable.loaders import remote
+
     try:
-        store, prefix = fs.FileSystem.from_uri(path)
+        store, prefix = remote.open_address(path)
         found = store.get_file_info(fs.FileSelector(prefix, recursive=True))
     except (OSError, ValueError) as error:
         raise ValueError(f"dataset folder: can't list {path}: {error}") from error
-    names = sorted(info.path for info in found if info.type == fs.FileType.File)
-    for name in names:
+    infos = [info for info in found if info.type == fs.FileType.File]
+    for info in sorted(infos, key=lambda info: info.path):
+        name = info.path
         inner = name.removeprefix(prefix).strip("/")
         hidden = any(part.startswith(".") for part in inner.split("/"))
         if wanted(name) and not hidden:
-            yield inner, partial(store.open_input_file, name)
+            stamp = info.mtime_ns or 0, info.size
+            yield File(inner, partial(store.open_input_file, name), stamp)
 
 
 def wanted(name: str) -> bool:
@@ -103,7 +155,8 @@ def check_memory(count: int, size: int, mode: str) -> None:
     if need > MEMORY_SHARE * has:
         raise ValueError(
             f"dataset folder: {count} images of {size} x {size} take {need / 1e9:.1f} GB, this "
-            f"machine has {has / 1e9:.1f} GB of memory; lower size, or use fewer images"
+            f"machine has {has / 1e9:.1f} GB of memory; lower size, or name a folder in "
+            "dataset.cache to keep them in, on a disk with room"
         )
 
 

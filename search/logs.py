@@ -1,0 +1,147 @@
+"""What a search and its trials did and said, line by line, in the order of time."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from rich.console import Console
+
+from search.describe import name, number
+from search.errors import BadInput
+from search.history import Book, Event, events
+from search.home import Folder
+from trainable.output import FORMAT, NAME, stamp
+
+STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ?(.*)", re.DOTALL)
+
+
+class Line(NamedTuple):
+    time: str  # local, as in FORMAT
+    source: str  # search, driver or trial
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.time}  {self.text}"
+
+
+def log_lines(folder: Folder, trial: int | None = None) -> list[Line]:
+    """The log of a search, or of one trial with what its process printed.
+
+    Raises:
+        BadInput: the search has no such trial.
+    """
+    book, lines = Book(), []
+    for event in events(folder.history):
+        book.apply(event)
+        if trial is not None and event.get("trial") != trial:
+            continue
+        if text := line_of(event, book):
+            told = datetime.fromtimestamp(event["time"] / 1000).strftime(FORMAT)
+            lines.append(Line(told, "search", text))
+    if trial is None:
+        lines += stamped(folder.log, "driver")
+    elif trial not in book.trials:
+        raise BadInput(f"{folder.id}: has no trial {trial}; it has {len(book.trials)}, from 0")
+    else:
+        bring_output(folder, trial)
+        for path in sorted(folder.trial(trial).glob(f"*{NAME}")):
+            lines += stamped(path, "trial")
+    return sorted(lines, key=lambda line: line.time)  # stable: a file's lines keep their order
+
+
+def bring_output(folder: Folder, trial: int) -> None:
+    """Bring what a trial's processes printed on other hosts, as far as it is in storage."""
+    if folder.storage is None:
+        return
+    part = folder.storage.sub(f"trials/{trial}")
+    for file in part.names():
+        if file.endswith(NAME):
+            folder.trial(trial).mkdir(parents=True, exist_ok=True)
+            part.download(file, folder.trial(trial) / file)
+
+
+def stamped(path: Path, source: str) -> Iterator[Line]:
+    """The lines of a file; one without a time has that of the line before it."""
+    if not path.exists():
+        return
+    last = datetime.fromtimestamp(path.stat().st_ctime).strftime(FORMAT)
+    with path.open(errors="replace") as file:
+        for text in file:
+            if match := STAMP.match(text):
+                last, text = match[1], match[2]
+            if text.strip():
+                yield Line(last, source, text.rstrip())
+
+
+def line_of(event: Event, book: Book) -> str | None:
+    """An event in words; `book` holds it already."""
+    trial = book.trials.get(event["trial"]) if "trial" in event else None
+    who = name(trial) if trial else ""
+    match event["event"]:
+        case "start":
+            again = f", session {book.sessions}" if book.sessions > 1 else ""
+            return f"search {book.id} begins{again}" + (f" as job {book.job}" if book.job else "")
+        case "ask":
+            assert trial is not None
+            return f"{who} is proposed, lr {trial.config['optimizer']['lr']:.3g}"
+        case "begin":
+            return f"{who} begins"
+        case "report":
+            metrics = event["metrics"]
+            return f"{who} step {metrics['step']}: val_loss {number(metrics.get('val_loss'))}"
+        case "promote":
+            return f"{who} goes on beyond its rung"
+        case "retry":
+            return f"{who} is tried again"
+        case "end":
+            return f"{who} is {event['state']}" + (f": {event['why']}" if event["why"] else "")
+        case "finish":
+            return f"search {book.id} is {event['state']}"
+    return None
+
+
+def tell(console: Console, event: Event, book: Book) -> None:
+    """Print an event as a line of the log."""
+    if text := line_of(event, book):
+        console.print(f"{stamp()}  {text}", soft_wrap=True, highlight=False, markup=False)
+
+
+def follow(folder: Folder, trial: int | None, running: bool) -> Iterator[Line]:
+    """The log, and what comes to it while the search runs. `running`: whether it does now."""
+    from search.status import open_book
+
+    shown: dict[Line, int] = {}
+    while True:
+        running = running and open_book(folder).state == "running"  # looked at before the lines
+        seen: dict[Line, int] = {}
+        for line in log_lines(folder, trial):
+            seen[line] = seen.get(line, 0) + 1
+            if seen[line] > shown.get(line, 0):
+                yield line
+        shown = seen
+        if not running:
+            return
+        time.sleep(1)
+
+
+class Stamped(io.TextIOBase):
+    """A text file whose every line begins with the time at which it was written."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file, self.fresh = file, True
+
+    def write(self, text: str) -> int:
+        for part in text.splitlines(keepends=True):
+            self.file.write(f"{stamp()} {part}" if self.fresh else part)
+            self.fresh = part.endswith("\n")
+        self.file.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        self.file.flush()

@@ -1,0 +1,120 @@
+"""A trial's checkpoints in storage: which one counts, whoever wrote it and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from trainable.kept import Kept, Superseded, saved, whole
+from trainable.storage import FolderStorage, StorageError
+
+Process = Callable[[int], Kept]
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> FolderStorage:
+    return FolderStorage(str(tmp_path / "shared"))
+
+
+@pytest.fixture
+def process(storage: FolderStorage, tmp_path: Path) -> Process:
+    """Begins work on the trial as a new process does, in a session of the search."""
+
+    def begin(session: int = 1) -> Kept:
+        local = tmp_path / f"local-{len(list(tmp_path.iterdir()))}"
+        local.mkdir()
+        kept = Kept(storage, session, local)
+        path = kept.restore()
+        kept.claim(int(path.read_text()) if path else 0)
+        return kept
+
+    return begin
+
+
+def train_to(kept: Kept, samples: int) -> None:
+    path = kept.local / "checkpoint.pt"
+    path.write_text(str(samples))
+    kept.put(path, samples)
+    kept.wait()
+
+
+def newest(storage: FolderStorage, tmp_path: Path) -> str | None:
+    path = next(whole(storage, tmp_path / "found"), None)
+    return path.read_text() if path else None
+
+
+def test_a_process_goes_on_from_the_newest_checkpoint(
+    storage: FolderStorage, process: Process, tmp_path: Path
+) -> None:
+    first = process(1)
+    assert newest(storage, tmp_path) is None
+    for samples in (100, 200, 300):
+        train_to(first, samples)
+    assert newest(storage, tmp_path) == "300"
+    assert [s.samples for s in saved(storage.names())] == [300, 200]  # one to fall back on
+    assert process(1).attempt == (1, 2)
+    assert process(2).attempt == (2, 1)
+
+
+@pytest.mark.parametrize("damage", [b"", b"half of it"])
+def test_a_damaged_checkpoint_is_passed_over(
+    damage: bytes, storage: FolderStorage, process: Process, tmp_path: Path
+) -> None:
+    first = process(1)
+    train_to(first, 100)
+    train_to(first, 200)
+    storage.write(saved(storage.names())[0].name, damage)
+    assert newest(storage, tmp_path) == "100"
+    storage.write(saved(storage.names())[1].name, damage)
+    assert newest(storage, tmp_path) is None
+
+
+def test_what_a_cut_off_host_writes_after_its_replacement_began_does_not_count(
+    storage: FolderStorage, process: Process, tmp_path: Path
+) -> None:
+    cut_off = process(1)
+    train_to(cut_off, 100)
+    replacement = process(1)
+    # an upload that was under way while its host was cut off arrives now
+    late = saved(storage.names())[0].name.replace(f"{100:012d}", f"{500:012d}")
+    storage.write(late, b"500")
+    assert newest(storage, tmp_path) == "100"
+    with pytest.raises(Superseded):
+        train_to(cut_off, 600)
+    train_to(replacement, 200)
+    assert newest(storage, tmp_path) == "200"
+    assert late not in storage.names()
+
+
+def test_a_driver_of_before_can_begin_nothing(storage: FolderStorage, process: Process) -> None:
+    process(2)
+    with pytest.raises(Superseded, match="later session"):
+        process(1)
+
+
+def test_a_replacement_that_dies_at_once_leaves_what_was_there(
+    storage: FolderStorage, process: Process, tmp_path: Path
+) -> None:
+    train_to(process(1), 100)
+    process(1)
+    process(2)
+    assert newest(storage, tmp_path) == "100"
+
+
+def test_an_upload_that_fails_is_told_at_the_next(
+    storage: FolderStorage, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = process(1)
+
+    def fail(*_: object) -> None:
+        raise StorageError("away")
+
+    monkeypatch.setattr(storage, "upload", fail)
+    path = kept.local / "checkpoint.pt"
+    path.write_text("100")
+    kept.put(path, 100)
+    with pytest.raises(StorageError, match="away"):
+        kept.wait()
+    kept.wait()  # it was said
