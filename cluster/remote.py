@@ -223,7 +223,21 @@ def go_on(
         about = about or ask(dashboard, "description", search=where.id, **home)
     else:
         about = where.jobs[0].metadata if where.jobs else where.ask("description")
+    let_end(where)
     return resubmit(where.dashboard, verb, about, **request)
+
+
+def let_end(where: Remote) -> None:
+    """Give a driver that is ending the time to end; one that is not, `resubmit` refuses."""
+    if not any(job.alive for job in where.jobs) or not where.ask("ending"):
+        return
+    from search.ready import DRIVER_PATIENCE
+
+    deadline = time.monotonic() + DRIVER_PATIENCE
+    while time.monotonic() < deadline:
+        if not any(job.alive for job in drivers(where.dashboard, where.id)):
+            return
+        time.sleep(POLL)
 
 
 def is_submitted(where: Folder | Remote) -> bool:

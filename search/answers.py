@@ -137,6 +137,13 @@ def status(request: dict[str, Any]) -> Any:
     return status_of(folder_of(request))
 
 
+def ending(request: dict[str, Any]) -> Any:
+    """Whether its driver is about to end."""
+    from search.ready import is_ending
+
+    return is_ending(folder_of(request))
+
+
 def trials(request: dict[str, Any]) -> Any:
     from search.status import list_trials
 
@@ -228,6 +235,7 @@ ANSWERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "logs": logs,
     "request": request_,
     "report": report,
+    "ending": ending,
     "export": export,
     "rm": rm,
 }

@@ -52,6 +52,11 @@ def room_notes(spec: SearchSpec, home: Home, data: Data) -> Iterator[str]:
         yield fault
 
 
+def is_ending(folder: Folder) -> bool:
+    """Whether the driver of a search has written its last word, or has a request to take up."""
+    return read_book(folder.history).ending or any(folder.requests.glob("*.json"))
+
+
 def wait_for_driver(folder: Folder) -> None:
     """Give a driver that is ending the time to end.
 
@@ -62,9 +67,8 @@ def wait_for_driver(folder: Folder) -> None:
     while is_driven(folder):
         refresh(folder)
         age = lease_age(folder)
-        ending = read_book(folder.history).ending or any(folder.requests.glob("*.json"))
         may_be_dead = age is not None and (last is None or age >= last)  # not renewed meanwhile
-        if not (ending or may_be_dead) or time.monotonic() > deadline:
+        if not (is_ending(folder) or may_be_dead) or time.monotonic() > deadline:
             raise BadInput(f"{folder.id}: its driver is still running")
         last = age
         time.sleep(0.5)
