@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from search.history import events, read_book
 from search.home import Folder, Home
 from search.local import concurrency, own_ray
 from trainable.datasets import load_data
-from trainable.workers import LOST, WorkerLost, verdict
 
 CODE = """
 import os, time
@@ -53,12 +52,6 @@ def code(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with own_ray(0):
-        yield
-
-
 def pids(code: Path) -> set[int]:
     """The processes that have trained."""
     return {int(path.name.removeprefix("pid-")) for path in code.glob("pid-*")}
@@ -80,13 +73,20 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.ray
 def test_a_gang_fails_as_its_workers_do_and_holds_nothing_after(
-    cluster: None, code: Path, tmp_path: Path
+    code: Path, tmp_path: Path
 ) -> None:
+    command = [sys.executable, __file__, str(code), str(tmp_path)]  # Ray's token is a process's
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+
+
+def one_gang_after_another(code: Path, tmp_path: Path) -> None:
+    """Trials of two workers, without Tune: they end, fail, are lost, and are killed."""
     import ray
     from ray.util.placement_group import placement_group, remove_placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    from trainable.workers import GangTrial
+    from trainable.workers import GangTrial, WorkerLost
 
     cpus = ray.cluster_resources()["CPU"]
     group = placement_group([{"CPU": 0.5}] * 2)
@@ -212,6 +212,8 @@ def contents(path: Path) -> list[bytes]:
 
 
 def test_what_one_has_met_counts_more_than_that_others_miss_it() -> None:
+    from trainable.workers import LOST, WorkerLost, verdict
+
     left = {"failure": LOST, "why": "connection closed"}
     told = {"failure": "oom", "why": "out of memory"}
     assert verdict([left, told, left]) == told
@@ -247,3 +249,8 @@ def test_a_gang_that_the_machine_can_not_hold_is_refused(monkeypatch: pytest.Mon
         "resources.cpu: a trial needs 10 CPUs (5 workers), this machine has 8; "
         "lower resources.cpu or resources.workers",
     )
+
+
+if __name__ == "__main__":
+    with own_ray(0):
+        one_gang_after_another(*map(Path, sys.argv[1:]))
