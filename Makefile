@@ -53,7 +53,7 @@ $(SYNE)/installed: tests/bench/syne-requirements.txt cluster/constraints.txt
 	@$(SYNE)/bin/python -m pip install -q --disable-pip-version-check --no-deps syne-tune==0.16.0
 	@touch $@
 
-bench-search: $(INSTALLED) $(SYNE)/installed  ## the search engine against other tools (hours)
+bench-search: $(INSTALLED) $(SYNE)/installed  ## the search engine against other tools (an hour)
 	@$(BIN)/python tests/bench/bench_search.py
 
 bench-trial: $(INSTALLED)  ## samples per second of a trial against hand-written loops

@@ -300,7 +300,7 @@ def test_a_spec_with_a_fault_is_refused(
             id="more CPUs than there are",
         ),
         pytest.param(
-            "name: a\ntrial: {device: cuda}\n",
+            "name: a\ntrial: {device: cuda}\nresources: {gpu: 1}\n",
             "trial.device: torch finds no cuda device on this machine; want auto or cpu",
             id="CUDA without a GPU",
         ),

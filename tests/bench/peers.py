@@ -275,8 +275,9 @@ def syne_server() -> Iterator[subprocess.Popen[str]]:
     try:
         yield server
     finally:
-        assert server.stdin is not None
+        assert server.stdin is not None and server.stdout is not None
         server.stdin.close()
+        server.stdout.close()
         server.wait(timeout=30)
 
 

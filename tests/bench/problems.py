@@ -232,10 +232,6 @@ PROBLEMS: dict[str, tuple[str, Callable[[int], Problem]]] = {
         lambda seed: digits8(seed, widen=2.0),
     ),
     "table": ("MLP on a table, 5 optimizers x lr", lambda seed: recorded("table.csv")),
-    "moons": (
-        "MLP on 2-D points, 4 optimizers x lr x warmup x lr_schedule",
-        lambda seed: recorded("moons.csv"),
-    ),
     "hold": ("synthetic, early ranks hold", lambda seed: Synthetic(seed, False).problem()),
     "cross": ("synthetic, early ranks cross", lambda seed: Synthetic(seed, True).problem()),
 }

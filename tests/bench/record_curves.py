@@ -1,7 +1,7 @@
 """Curves of one search as a CSV: python tests/bench/record_curves.py HISTORY.jsonl OUT.csv
 
-tests/bench/moons.csv and table.csv are of `diffsweep run tests/bench/moons.yaml` and table.yaml,
-grids without early stopping. What diverged is written with its last loss held to the end.
+tests/bench/table.csv is of `diffsweep run tests/bench/table.yaml`, a grid without early stopping.
+What diverged is written with its last loss held to the end.
 """
 
 from __future__ import annotations
