@@ -1,4 +1,4 @@
-"""Real services for tests, on loopback and on ports of their own: S3 (SeaweedFS), PostgreSQL, MLflow.
+"""Real services for tests, on ports of their own: S3 (SeaweedFS), PostgreSQL, MLflow.
 
 A test that asks for one is skipped, with the reason, where its program is not installed.
 """

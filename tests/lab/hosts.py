@@ -56,6 +56,7 @@ class Host:
         self.disk = lab.folder / name  # its /tmp
         self.init: psutil.Process | None = None
         self._outer: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
         ip("netns", "add", self.namespace)
         ends = ("netns", lab.switch, "type", "veth", "peer", "name", "eth0", "netns")
         ip("link", "add", self.link, *ends, self.namespace)
@@ -75,6 +76,7 @@ class Host:
 
     def boot(self) -> None:
         """Switch the power on; the disk is as it was."""
+        self.heal_link()
         self.home.mkdir(parents=True, exist_ok=True)
         self.disk.chmod(0o1777)
         shared = [path for path in PROGRAMS if path.is_relative_to("/tmp")]
@@ -112,15 +114,16 @@ class Host:
         whole = self.command(*command, **environment)
         return subprocess.run(whole, capture_output=True, text=True, timeout=900)
 
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, **environment: str) -> None:
         """Leave a command running; what it says goes to `log` on the host's disk."""
         with (self.disk / "log").open("ab") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command(*command, **environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
+        self._started.append(process)
 
     def processes(self, words: str) -> list[psutil.Process]:
         """Its processes whose command line holds these words."""
@@ -137,11 +140,16 @@ class Host:
         return found
 
     def cut_power(self) -> None:
-        """End everything on it at once: the kernel does, when the first process is killed."""
+        """End everything on it at once: the kernel does, when the first process is killed.
+
+        Nobody is told: what the kernel would say to the others at the end does not leave.
+        """
         assert self.init is not None and self._outer is not None
+        self.cut_link()
         self.init.kill()
-        self._outer.wait()
-        self.init = None
+        for process in (self._outer, *self._started):
+            process.wait()
+        self.init, self._started = None, []
 
     def cut_link(self) -> None:
         """Nothing arrives or leaves any more, and nobody is told."""

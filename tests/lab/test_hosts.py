@@ -1,7 +1,7 @@
 """Searches on a cluster of several hosts, while hosts, links and services fail under them.
 
-What is true is told by the ledger, which the user's own optimizer writes at every step, on the disk
-of the host that it runs on.
+What is true is told by the ledger, which the user's own optimizer writes at every step, on the
+disk of the host that it runs on.
 """
 
 from __future__ import annotations
