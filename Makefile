@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install run test chaos lab check fix bench-trial bench-slots ui clean
+.PHONY: help install run test chaos lab known-results check fix bench-trial bench-slots ui clean
 
 help:  ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 $(INSTALLED): pyproject.toml cluster/constraints.txt
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
@@ -26,7 +26,10 @@ test: $(INSTALLED)  ## all tests
 chaos: $(INSTALLED)  ## kill drivers at random moments, fifty times
 	@$(BIN)/python -m pytest -q tests/chaos
 
-lab: $(INSTALLED)  ## searches on several hosts, made of namespaces of this machine; needs root
+known-results: $(INSTALLED)  ## whole searches that should find what is published
+	@KNOWN_RESULTS=1 $(BIN)/python -m pytest -q -s tests/test_known_results.py
+
+lab: $(INSTALLED)  ## several hosts, Slurm, the image, and outages of every service; needs root
 	@$(BIN)/python -m pytest -q tests/lab
 
 check: $(INSTALLED)  ## lint, format and types, without changing anything

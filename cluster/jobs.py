@@ -16,6 +16,7 @@ import trainable
 from search.answers import read_answer
 from search.dashboard import Dashboard, Job
 from search.errors import BadInput, DiffsweepError
+from search.home import ID
 from search.queue import is_search
 
 # a polite end: Ray Tune saves at SIGINT alone, and MLflow gets what is left
@@ -115,5 +116,8 @@ def drivers(dashboard: Dashboard, search: str | None = None) -> list[Job]:
     return [
         job
         for job in dashboard.jobs()
-        if is_search(job) and search in (None, job.metadata["diffsweep.search"])
+        if is_search(job)
+        and search in (None, job.metadata["diffsweep.search"])
+        # the names of folders here are made of it, whoever wrote it there
+        and ID.match(job.metadata["diffsweep.search"])
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,13 +12,15 @@ import click
 from cluster.config import find_cluster, the_cluster
 from cluster.jobs import ask, drivers, told
 from cluster.submit import resubmit
-from search.dashboard import Dashboard, Job
+from search.dashboard import Dashboard, Gone, Job
 from search.errors import BadInput
 from search.home import Folder, Home
+from search.logs import Line
 from search.queue import has_begun, need_of, room, scene, why_waiting
 from search.reading import nearest
 
 POLL = 1.0  # seconds between looks at a job's log
+RAYS_OWN = re.compile(r"INFO job_manager\.py|^Running entrypoint for job ")
 
 
 class Remote(NamedTuple):
@@ -35,8 +38,9 @@ class Remote(NamedTuple):
 
 def place_of(about: Mapping[str, str]) -> dict[str, str | None]:
     """Where a search's files are, by what its job says of it."""
-    home, storage = about.get("diffsweep.home"), about.get("diffsweep.storage")
-    return {"home": home, "storage": storage or Home().storage}
+    storage = about.get("diffsweep.storage") or Home().storage
+    # with a storage, any node will do, with a home of its own
+    return {"home": None if storage else about.get("diffsweep.home"), "storage": storage}
 
 
 def locate(search: str, cluster: str | None) -> Folder | Remote:
@@ -91,15 +95,18 @@ def status(search: str, cluster: str | None) -> dict[str, Any]:
         found, jobs = status_of(where), driver_of(where, cluster)
         return with_reasons(found, jobs) if jobs and jobs.jobs else found
     last = where.jobs[-1] if where.jobs else None
-    if last is not None and len(where.jobs) == 1 and not has_history(where):
+    if last is not None and len(where.jobs) == 1 and not wrote(where.dashboard, last):
         return with_reasons(unbegun(last), where)
     return with_reasons(where.ask("status"), where) if where.jobs else where.ask("status")
 
 
-def has_history(where: Remote) -> bool:
-    """Whether a search's first driver has got so far as to write a history."""
-    job = where.jobs[0]
-    return any(f"search {where.id} begins" in line for line in lines_of(where.dashboard, job))
+def wrote(dashboard: Dashboard, job: Job) -> bool:
+    """Whether a driver has got so far as to write to its search's history, and takes requests."""
+    begins = f"search {job.metadata['diffsweep.search']} begins"
+    try:
+        return any(begins in line for line in lines_of(dashboard, job))
+    except Gone:
+        return True
 
 
 def unbegun(job: Job) -> dict[str, Any]:
@@ -127,7 +134,10 @@ def with_reasons(found: dict[str, Any], where: Remote) -> dict[str, Any]:
         return found | {"why": f"pending trials wait for {room(need_of(job), now)}"}
     if found["state"] == "pending":  # its driver ended before it began
         state = "cancelled" if job.status == "STOPPED" else "failed"
-        why = told(job, where.dashboard.logs(job.id))
+        try:
+            why = told(job, "\n".join(lines_of(where.dashboard, job)))
+        except Gone:
+            why = told(job, "")
         return found | {"state": state, "why": why}
     return found
 
@@ -151,7 +161,7 @@ def searches(cluster: str | None) -> list[dict[str, Any]]:
     known = drivers(dashboard)
     places = [place_of(job.metadata) for job in known] or [place_of({})]
     for index, place in enumerate(places):
-        here = place == {"home": str(home.path), "storage": home.storage}
+        here = place == place_of({"diffsweep.home": str(home.path)})
         if place not in places[:index] and not here:
             rows |= {row["id"]: row for row in ask(dashboard, "ls", **place)}
     for job in known:
@@ -169,7 +179,7 @@ def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: 
     jobs = driver_of(where, cluster) if isinstance(where, Folder) else where
     if verb in ("stop", "cancel") and jobs and jobs.jobs and jobs.jobs[-1].alive:
         job = jobs.jobs[-1]
-        if not has_begun(job, scene(jobs.dashboard)):  # no driver that could take a request
+        if not wrote(jobs.dashboard, job):
             jobs.dashboard.stop(job.id)
             return f"{jobs.id}: ended before it began"
     if isinstance(where, Folder):
@@ -235,12 +245,15 @@ def wait(dashboard: Dashboard, job: str) -> int:
 
 def logs(where: Remote, follows: bool) -> Iterator[str]:
     """What the drivers of a search printed, one after the other."""
-    ids = [job.id for job in where.jobs]
     if follows:
-        yield from follow(where.dashboard, ids)
-    else:
-        for job in where.jobs:
-            yield from lines_of(where.dashboard, job)
+        yield from follow(where.dashboard, [job.id for job in where.jobs])
+        return
+    try:
+        printed = [lines_of(where.dashboard, job) for job in where.jobs]
+    except Gone:  # the history has it all but for what was said before it began
+        printed = [[str(Line(*row)) for row in where.ask("logs", trial=None)]]
+    for lines in printed:
+        yield from lines
 
 
 def follow(dashboard: Dashboard, ids: list[str]) -> Iterator[str]:
@@ -250,7 +263,11 @@ def follow(dashboard: Dashboard, ids: list[str]) -> Iterator[str]:
         while alive:
             job = next(job for job in dashboard.jobs() if job.id == id)
             alive = job.alive
-            lines = lines_of(dashboard, job)
+            try:
+                lines = lines_of(dashboard, job)
+            except Gone:
+                yield f"the node of job {id} is gone, and what it printed"
+                break
             whole = lines if not alive else lines[:-1]  # the last may be half there
             yield from whole[shown:]
             shown = len(whole)
@@ -259,7 +276,8 @@ def follow(dashboard: Dashboard, ids: list[str]) -> Iterator[str]:
 
 
 def lines_of(dashboard: Dashboard, job: Job) -> list[str]:
-    """What a job has printed; nothing of one that has not started."""
+    """What a job has printed, without Ray's own words; nothing of one that has not started."""
     if job.status == "PENDING":
         return []
-    return dashboard.logs(job.id).splitlines()
+    lines = dashboard.logs(job.id).splitlines()
+    return [line for line in lines if not RAYS_OWN.search(line)]

@@ -19,6 +19,7 @@ from cluster.shared import CLUSTER, OUTPUT, OVERRIDES, STORAGE, progress_console
 @click.option("--sampler", help="tpe, random, ...")
 @click.option("--workers", type=click.IntRange(min=1), default=4, show_default=True)
 @click.option("--seeds", type=click.IntRange(min=2), default=30, show_default=True)
+@click.option("--tracking", metavar="URI", help="Read the search from this MLflow server.")
 @OVERRIDES
 @OUTPUT
 def replay(
@@ -27,6 +28,7 @@ def replay(
     sampler: str | None,
     workers: int,
     seeds: int,
+    tracking: str | None,
     overrides: tuple[str, ...],
     output: str,
 ) -> None:
@@ -36,7 +38,7 @@ def replay(
 
     types = {"scheduler.type": scheduler, "sampler.type": sampler}
     chosen = [f"{key}={value}" for key, value in types.items() if value is not None]
-    result = replay_recorded(Home(), recorded, [*chosen, *overrides], workers, seeds)
+    result = replay_recorded(Home(), recorded, [*chosen, *overrides], workers, seeds, tracking)
     show(output, result, show_replay)
 
 
@@ -99,10 +101,17 @@ def trials(search: str, cluster: str | None, output: str) -> None:
     default="yaml",
     help="hf-args: also the flags of diffusers' train_unconditional.py.",
 )
+@click.option("--trial", type=int, help="This one, such as another of a Pareto front.")
 @CLUSTER
 @OUTPUT
 def export(
-    search: str, to: str, per_optimizer: bool, form: str, cluster: str | None, output: str
+    search: str,
+    to: str,
+    per_optimizer: bool,
+    form: str,
+    trial: int | None,
+    cluster: str | None,
+    output: str,
 ) -> None:
     """Write the best config of SEARCH with its weights, numbers, and a card."""
     from cluster import seen
@@ -110,11 +119,12 @@ def export(
     from search.export import export as export_search
     from search.home import Folder, Home
 
+    how = per_optimizer, form, trial
     where = locate(search, cluster)
     if isinstance(where, Folder):
-        result = export_search(where, Home(), to, per_optimizer, form)
+        result = export_search(where, Home(), to, *how)
     else:
-        result = seen.export(where, to, per_optimizer, form)
+        result = seen.export(where, to, *how)
     show(output, result, lambda console, content: console.print(after_export(content)))
 
 

@@ -79,10 +79,13 @@ def watch(search: str, cluster: str | None, output: str) -> None:
         time.sleep(WATCH_EVERY)
 
 
-def export(where: Remote, to: str, per_optimizer: bool, form: str) -> dict[str, Any]:
+def export(
+    where: Remote, to: str, per_optimizer: bool, form: str, trial: int | None
+) -> dict[str, Any]:
     """Export on the cluster; what is to lie in a folder here is brought here."""
     away = "://" in to or to.startswith("models")
-    answer = where.ask("export", to=to if away else None, per_optimizer=per_optimizer, form=form)
+    how = {"per_optimizer": per_optimizer, "form": form, "trial": trial}
+    answer = where.ask("export", to=to if away else None, **how)
     result: dict[str, Any] = answer["exported"]
     if answer["files"] is not None:
         target = Path(to)

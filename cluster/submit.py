@@ -83,7 +83,8 @@ def drive(
     request |= {
         "search": about["diffsweep.search"],
         "job": job,
-        "home": about["diffsweep.home"],
+        # with a storage, any node will do, with a home of its own
+        "home": None if about["diffsweep.storage"] else about["diffsweep.home"],
         "storage": about["diffsweep.storage"] or None,
         "needs": [float(amount) for amount in about["diffsweep.needs"].split()],
     }

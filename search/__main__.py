@@ -11,15 +11,15 @@ import os
 import shutil
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
-from search.answers import ANSWERS, say
+from search.answers import ANSWERS, home_of, say
 from search.errors import BadInput, DiffsweepError
-from search.home import Folder, Home
+from search.home import ID, Folder
 from trainable.storage import StorageError
 
-INTERRUPTED = 130
+INTERRUPTED, NOTHING_COMPLETE = 130, 3
+ENDS = {"failed": 1, "interrupted": INTERRUPTED, "cancelled": INTERRUPTED}  # exit codes
 
 
 def main() -> None:
@@ -52,9 +52,10 @@ def drive(verb: str, request: dict[str, Any]) -> int:
     from search.spec import SearchSpec
 
     console = Console(file=sys.stdout, width=120)  # this one, wherever Tune is let talk to
-    home = Home(Path(request["home"]), request["storage"])
+    id, home = request["search"], home_of(request)
+    if not ID.match(id):
+        raise BadInput(f"{id}: no name of a search")
     home.prepare()
-    id = request["search"]
     folder = Folder(home.path / id) if verb == "run" else home.find(id)
     shipped = verb == "run" and request["spec"]["code"]  # later it is in the search's folder
     if shipped:
@@ -75,7 +76,10 @@ def drive(verb: str, request: dict[str, Any]) -> int:
     else:
         _, book = confirm(home, id, request["given"], console, place)
     console.print(f"{book.id}: {book.state}")
-    return {"failed": 1, "interrupted": INTERRUPTED, "cancelled": INTERRUPTED}.get(book.state, 0)
+    if book.state in ENDS:
+        return ENDS[book.state]
+    complete = any(trial.state == "complete" for trial in book.trials.values())
+    return 0 if complete else NOTHING_COMPLETE
 
 
 if __name__ == "__main__":

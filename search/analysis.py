@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from search.history import Book, Trial
+from search.pareto import layers, order, signed
 
 
 def better(mode: str) -> Callable[[float], float]:
@@ -14,25 +15,38 @@ def better(mode: str) -> Callable[[float], float]:
     return (lambda value: value) if mode == "min" else (lambda value: -value)
 
 
-def objective(book: Book) -> tuple[str, str]:
-    """The metric that is optimized, and min or max."""
+def objectives(book: Book) -> list[tuple[str, str]]:
+    """The metrics that are optimized, each with min or max; the first one leads."""
     given = book.spec["objective"]
-    return given["metric"], given["mode"]
+    listed = given if isinstance(given, list) else [given]
+    return [(one["metric"], one["mode"]) for one in listed]
+
+
+def objective(book: Book) -> tuple[str, str]:
+    """The metric that is optimized, the first one of several, and min or max."""
+    return objectives(book)[0]
 
 
 def ranked(book: Book, optimizer: str | None = None) -> list[Trial]:
     """Complete trials of the search, of one optimizer or all, the best first.
 
     Only complete trials are ranked: the loss at a rung is not comparable with that at the end.
+    With several objectives the Pareto front comes first, the best by the first objective ahead.
     """
-    metric, mode = objective(book)
-    key = better(mode)
     trials = [
         trial
         for trial in book.stage("search")
         if trial.state == "complete" and optimizer in (None, trial.optimizer)
     ]
-    return sorted(trials, key=lambda trial: key(trial.last(metric) or 0.0))
+    best_first = order([trial.reports[-1] for trial in trials], objectives(book))
+    return [trials[place] for place in best_first]
+
+
+def front(book: Book, optimizer: str | None = None) -> list[Trial]:
+    """The complete trials that no other one beats in all objectives, of an optimizer or of all."""
+    trials = ranked(book, optimizer)
+    depth = layers([signed(trial.reports[-1], objectives(book)) for trial in trials])
+    return [trial for trial, layer in zip(trials, depth, strict=True) if layer == 0]
 
 
 def summary(trial: Trial | None) -> dict[str, Any] | None:
@@ -99,3 +113,40 @@ def best_paused(trials: list[Trial], metric: str, mode: str) -> Trial | None:
     key = better(mode)
     paused = [t for t in trials if t.state == "paused" and t.last(metric) is not None]
     return min(paused, key=lambda t: (-t.samples, key(t.last(metric) or 0.0)), default=None)
+
+
+def pareto(book: Book) -> dict[str, Any] | None:
+    """The front of several objectives and what lies behind it; None with one objective."""
+    aims = objectives(book)
+    if len(aims) == 1:
+        return None
+    best = {trial.number for trial in front(book)}
+    rows = [
+        {
+            "trial": trial.number,
+            "optimizer": trial.optimizer,
+            "values": {metric: trial.last(metric) for metric, _ in aims},
+            "config": trial.config,
+        }
+        for trial in ranked(book)
+    ]
+    return {
+        "objectives": [{"metric": metric, "mode": mode} for metric, mode in aims],
+        "front": [row for row in rows if row["trial"] in best],
+        "behind": [row for row in rows if row["trial"] not in best],
+    }
+
+
+def front_rows(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the front, the best by the first objective first."""
+    metrics = [one["metric"] for one in found["objectives"]]
+    columns = ["trial", *(f"{one['metric']} ({one['mode']})" for one in found["objectives"])]
+    rows = [
+        [f"{row['optimizer']}-{row['trial']}", *(_number(row["values"][m]) for m in metrics)]
+        for row in found["front"]
+    ]
+    return columns, rows
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -181,7 +181,7 @@ def export(request: dict[str, Any]) -> Any:
     from search.export import export as export_search
 
     home, folder, to = home_of(request), folder_of(request), request["to"]
-    how = (request["per_optimizer"], request["form"])
+    how = (request["per_optimizer"], request["form"], request["trial"])
     if to is not None:
         return {"exported": export_search(folder, home, to, *how), "files": None}
     with TemporaryDirectory() as temporary:

@@ -78,8 +78,8 @@ class Arms:
         return max(1, min(QUOTA, self.spec.budget.trials // len(self.spec.optimizers)))
 
     def _build(self, names: list[str], alone: bool) -> Arm:
-        spec, objective = self.spec, self.spec.objective
+        spec = self.spec
         study = f"{self.book.id}/{names[0]}" if alone else self.book.id
         kind, seed = spec.sampler.type, spec.sampler.seed
-        sampler = Sampler(spec.space, names, kind, seed, objective.metric, objective.mode, study)
+        sampler = Sampler(spec.space, names, kind, seed, spec.aims, study)
         return Arm(names, sampler, build_scheduler(spec))

@@ -28,6 +28,7 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     yield from _check_baselines(spec)
     yield from _check_sampler(spec)
     yield from _check_own_code(spec)
+    yield from _check_objectives(spec)
     if spec.resources.gpu > 1 and spec.resources.gpu % 1:
         yield (
             ("resources", "gpu"),
@@ -37,7 +38,7 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         if fault := code_fault(folder):
             yield ("code", index), fault
     steps, grace = spec.trial.steps, spec.scheduler.grace_steps
-    if grace is not None and grace > steps:
+    if isinstance(grace, int) and grace > steps:
         yield (
             ("scheduler", "grace_steps"),
             f"{grace} is beyond the budget of a trial, which is trial.steps = {steps}",
@@ -117,6 +118,28 @@ def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             for key, dimension in spec.space.dimensions(name):
                 if isinstance(dimension, Range):
                     yield where, f"grid needs lists of choices, {key} is a range"
+
+
+def _check_objectives(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    several, metrics = len(spec.objectives) > 1, [metric for metric, _ in spec.aims]
+    where: KeyPath = ("objective", 0, "metric") if several else ("objective", "metric")
+    if not metrics[0].startswith("val_loss"):
+        yield (
+            where,
+            f"{metrics[0]} can't lead: rungs and the verdict need a validation loss (val_loss, "
+            "val_loss_q1 ... q4) first in the list",
+        )
+    for index, metric in enumerate(metrics):
+        if metric in metrics[:index]:
+            yield ("objective", index, "metric"), f"{metric} is in the list twice"
+        if metric.startswith("quality_") and spec.trial.quality is None:
+            yield ("objective", index, "metric"), f"{metric} needs trial.quality, which is null"
+    if several and spec.sampler.type in ("cmaes", "gp"):
+        yield (
+            ("sampler", "type"),
+            f"{spec.sampler.type} looks for one best, not for a Pareto front; use tpe, random, "
+            "qmc or grid",
+        )
 
 
 def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:

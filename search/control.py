@@ -32,7 +32,7 @@ def send(folder: Folder, verb: str, **content: Any) -> None:
 
 def leave(folder: Folder, name: str, request: bytes) -> None:
     folder.requests.mkdir(exist_ok=True)
-    draft = folder.requests / f".{name}"
+    draft = folder.requests / f"{name}.draft"
     draft.write_bytes(request)
     draft.replace(folder.requests / name)
 

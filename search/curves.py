@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from search.analysis import objective
 from search.errors import BadInput
 from search.history import read_book
 from search.spec import SearchSpec
@@ -99,7 +100,7 @@ def read_history(path: Path) -> Curves:
         BadInput: no optimizer has two complete trials.
     """
     book = read_book(path)
-    metric = book.spec["objective"]["metric"]
+    metric = objective(book)[0]
     rates: dict[str, dict[float, Curve]] = defaultdict(dict)
     for trial in book.stage("search"):
         if trial.state == "complete":
@@ -107,10 +108,19 @@ def read_history(path: Path) -> Curves:
             rates[trial.optimizer][trial.config["optimizer"]["lr"]] = [
                 (report["samples"] / full, report[metric]) for report in trial.reports
             ]
-    usable = {name: curves for name, curves in rates.items() if len(curves) > 1}
-    if not usable:
-        raise BadInput(f"{book.id}: needs two complete trials of an optimizer to replay")
-    return Curves(usable)
+    return usable(rates, book.id)
+
+
+def usable(rates: dict[str, dict[float, Curve]], search: str) -> Curves:
+    """The curves of optimizers that have more than one.
+
+    Raises:
+        BadInput: there is no such optimizer.
+    """
+    found = {name: curves for name, curves in rates.items() if len(curves) > 1}
+    if not found:
+        raise BadInput(f"{search}: needs two complete trials of an optimizer to replay")
+    return Curves(found)
 
 
 def at(curve: Curve, share: float) -> float:

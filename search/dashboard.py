@@ -42,6 +42,10 @@ class Node(NamedTuple):
     gpus: float
 
 
+class Gone(BadInput):
+    """Raised when the cluster can't say, since the node that knew is gone."""
+
+
 class Dashboard:
     """The HTTP API of one cluster."""
 
@@ -93,7 +97,8 @@ class Dashboard:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
-                raise BadInput(f"{self.url}: {self._refusal(error)}") from error
+                kind = Gone if error.code == 500 else BadInput
+                raise kind(f"{self.url}: {self._refusal(error)}") from error
         except urllib.error.URLError as error:
             if isinstance(error.reason, ConnectionRefusedError):
                 raise BadInput(
@@ -169,7 +174,7 @@ class Dashboard:
         return found
 
     def logs(self, job: str) -> str:
-        """All that a job has printed."""
+        """All that a job has printed. Raises Gone where the node that it ran on is."""
         text: str = self.get(f"/api/jobs/{quote(job)}/logs")["logs"] or ""
         return text
 

@@ -58,6 +58,6 @@ def loss_axis(axes: Axes, values: np.ndarray, metric: str, prefix: str = "") -> 
     """A loss axis that shows where the curves end, not where they began."""
     low = float(values.min())
     high = min(float(values.max()), 2.2 * low) if low > 0 else float(values.max())
-    margin = 0.04 * (high - low)
+    margin = 0.04 * (high - low) or 0.01 * abs(low) or 1.0  # of losses that are all the same
     axes.set_ylim(low - margin, high + margin)
     axes.set_ylabel(prefix + metric.replace("_", " "))

@@ -26,19 +26,20 @@ class Engine:
 
     spec: SearchSpec
     history: History
-    stopping: str | None = None  # why no new trials are proposed
+    stopping: str | None = None  # why no new trials are proposed; "confirm": only confirm ones
     error: Exception | None = None  # the search can't go on
     active: set[int] = field(default_factory=set)  # trials that a process works on, or will
 
     def __post_init__(self) -> None:
         spec, self.book = self.spec, self.history.book
-        self.metric = spec.objective.metric
+        self.metric, self.mode = spec.aims[0]
         self.arms = Arms(spec, self.book)
         self.baselines = baselines(spec.space, spec.trial, spec.baselines)[: spec.budget.trials]
         self.cut = [
             trial.number
             for trial in self.book.trials.values()
-            if trial.state in ("pending", "running") or trial.again
+            if (trial.state in ("pending", "running") or trial.again)
+            and (self.stopping != "confirm" or trial.stage == "confirm")
         ]
 
     def next(self) -> Trial | None:
@@ -123,7 +124,7 @@ class Engine:
     def finish(self) -> None:
         """Write how the search ended. Trials still at work were cut off, and go on at resume."""
         cut = [n for n, t in self.book.trials.items() if t.state in ("pending", "running")]
-        state = "stopped" if self.stopping == "stopped" else "complete"
+        state = "stopped" if self.stopping in ("stopped", "confirm") else "complete"
         if cut:
             state = "interrupted"
         if self.stopping == "cancelled":
@@ -210,14 +211,15 @@ class Engine:
             trials = [t for t in self.book.stage("search") if t.optimizer == name]
             if any(t.state in ("complete", "pending", "running") for t in trials):
                 continue
-            if (trial := best_paused(trials, self.metric, self.spec.objective.mode)) is not None:
+            if (trial := best_paused(trials, self.metric, self.mode)) is not None:
                 self.history.write("promote", trial=trial.number, full=True)
                 return trial
         return None
 
     def _confirmation(self) -> Trial | None:
         """A confirm trial that is owed, once the search's own trials are through."""
-        through = self.stopping in ("trials", "wall_clock", "gpu_hours") and is_settled(self.book)
+        spent = self.stopping in ("trials", "wall_clock", "gpu_hours")
+        through = (spent and is_settled(self.book)) or self.stopping == "confirm"
         if self.spec.confirm is None or not through:
             return None
         for winner, seed in owed(self.book, self.spec.confirm):
@@ -235,7 +237,7 @@ class Engine:
         for arm in self.arms.all:
             for trial in arm.scheduler.hopeless(arm.peers(self.book), to_come):
                 same = [t for t in self.paused() if t.optimizer == trial.optimizer]
-                top = best_paused(same, self.metric, self.spec.objective.mode)
+                top = best_paused(same, self.metric, self.mode)
                 if not trial.again and trial is not top:  # the best of an optimizer may finish
                     self.end(trial.number, "pruned", "others were better at its rung")
 

@@ -2,9 +2,11 @@
 
 # DiffsweepError
 # ├── BadInput      a spec, a flag, the data or the environment is not usable    exit code 2
-# └── SearchFailed  the search itself could not do its work                      exit code 1
-#     ├── StorageAway   what must be kept could not be; it goes on at resume
-#     └── Fenced        another driver has taken the search over
+# │   └── NoSearch  there is no search of that name
+# ├── SearchFailed  the search itself could not do its work                      exit code 1
+# │   ├── StorageAway   what must be kept could not be; it goes on at resume
+# │   └── Fenced        another driver has taken the search over
+# └── ReportFailed  the search is done, and its report could not be written      exit code 1
 
 from __future__ import annotations
 
@@ -35,3 +37,11 @@ class StorageAway(SearchFailed):
 
 class Fenced(SearchFailed):
     """Another driver writes this search's history; this one has to stop."""
+
+
+class ReportFailed(DiffsweepError):
+    """The search has ended, and its report could not be written."""
+
+
+class NoSearch(BadInput):
+    """There is no search of this name."""

@@ -25,14 +25,26 @@ MODEL_NAME = re.compile(r"^models:/([^/:.]+)$")
 
 
 def export(
-    folder: Folder, home: Home, to: str, per_optimizer: bool = False, form: str = "yaml"
+    folder: Folder,
+    home: Home,
+    to: str,
+    per_optimizer: bool = False,
+    form: str = "yaml",
+    number: int | None = None,
 ) -> dict[str, Any]:
-    """Write the best trial, or that of each optimizer, to a folder, to S3, or to the registry.
+    """Write the best trial, that of each optimizer, or one by its number.
+
+    It goes to a folder, to S3, or to the registry.
 
     Raises:
-        BadInput: no trial is complete, or the target can't be written.
+        BadInput: no such trial is complete with its weights kept, or the target can't be written.
     """
     book = read_book(folder.history)
+    if number is not None:
+        trial = exportable(folder, book, number)
+        where = _export_one(folder, home, book, trial, to, "", form)
+        one = {"trial": number, "optimizer": trial.optimizer, **where}
+        return {"search": folder.id, "exported": [one], **one}
     names = book.spec["space"]["optimizer"] if per_optimizer else [None]
     trials = [trial for name in names for trial in ranked(book, name)[:1]]
     if not trials:
@@ -43,6 +55,22 @@ def export(
         where = _export_one(folder, home, book, trial, to, suffix, form)
         written.append({"trial": trial.number, "optimizer": trial.optimizer, **where})
     return {"search": folder.id, "exported": written, **written[0]}
+
+
+def exportable(folder: Folder, book: Book, number: int) -> Trial:
+    """A complete trial whose weights were kept: those of the best, and of a Pareto front.
+
+    Raises:
+        BadInput: it is none.
+    """
+    trial = book.trials.get(number)
+    if trial is None or trial.state != "complete":
+        done = ", ".join(str(t.number) for t in book.trials.values() if t.state == "complete")
+        raise BadInput(
+            f"--trial {number}: no complete trial of {folder.id} (has: {done or 'none'})"
+        )
+    folder.checkpoint(number)
+    return trial
 
 
 def _export_one(

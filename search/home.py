@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
-from search.errors import BadInput
+from search.errors import BadInput, NoSearch
 from search.history import DriverLock
 from search.reading import nearest
 from search.segments import HISTORY, pull
@@ -183,7 +183,8 @@ class Home:
         """The search with this id, or with the only id that begins so.
 
         Raises:
-            BadInput: there is none, or more than one.
+            NoSearch: there is none.
+            BadInput: there is more than one.
         """
         if (found := self._exactly(name)) is not None:
             return found
@@ -195,4 +196,4 @@ class Home:
             raise BadInput(f"{name}: could be {' or '.join(folder.id for folder in matches)}")
         places = f"{self.path} or {self.storage}" if self.storage else str(self.path)
         hint = f" in {places}; `diffsweep ls` lists what is there"
-        raise BadInput(f"{name}: no such search{nearest(name, folders)}{hint}")
+        raise NoSearch(f"{name}: no such search{nearest(name, folders)}{hint}")

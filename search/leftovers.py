@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from search.analysis import ranked
+from search.analysis import front, ranked
 from search.engine import Engine
 from search.export import export_best
 from search.history import ENDED
@@ -15,7 +15,7 @@ from search.home import Folder
 from trainable.kept import CHECKPOINT
 from trainable.storage import StorageError
 
-KEPT = 3  # best complete trials whose checkpoints stay, beside the best of each optimizer
+KEPT = 3  # best complete trials whose checkpoints stay, beside the front and each optimizer's
 
 
 logger = logging.getLogger("diffsweep.leftovers")
@@ -74,7 +74,7 @@ def drop(folder: Folder, number: int) -> None:
 def unwanted(engine: Engine) -> Iterator[int]:
     """The trials whose checkpoints nobody can want any more."""
     book = engine.book
-    wanted = {trial.number for trial in ranked(book)[:KEPT]}
+    wanted = {trial.number for trial in (*ranked(book)[:KEPT], *front(book))}
     for optimizer in engine.spec.optimizers:
         wanted |= {trial.number for trial in ranked(book, optimizer)[:1]}
     for trial in book.trials.values():

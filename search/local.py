@@ -9,8 +9,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from search.errors import BadInput
+from search.history import DriverLock
 from search.spec import Resources, SearchSpec
 
 # Ray reads these when it is first imported, so this module comes before any import of it.
@@ -31,6 +33,7 @@ LOOPBACK = "127.0.0.1"
 # loopback its servers listen on all interfaces; told that this is a Mac, it does neither.
 ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
+PREFIX, OWNED = "dsw-", "driver.lock"  # Ray's folders (short: sockets in them), and their locks
 MIN_STORE = 100 << 20  # bytes of shared memory for what Ray keeps of its own
 
 
@@ -109,7 +112,12 @@ def own_ray(shared_bytes: int) -> Iterator[None]:
 
     os.environ.pop("RAY_ADDRESS", None)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    folder = tempfile.mkdtemp(prefix="dsw-")  # short: sockets in it have a limited path
+    remove_orphans()
+    draft = Path(tempfile.mkdtemp(prefix="ds-"))
+    lock = DriverLock(draft / OWNED)
+    lock.__enter__()
+    # renamed once it is locked, so that nobody takes it for an orphan in between
+    folder = draft.rename(draft.with_name(PREFIX + draft.name.removeprefix("ds-")))
     try:
         ray.init(
             address="local",
@@ -118,9 +126,22 @@ def own_ray(shared_bytes: int) -> Iterator[None]:
             logging_level=logging.ERROR,
             object_store_memory=2 * shared_bytes + MIN_STORE,
             _node_ip_address=LOOPBACK,
-            _temp_dir=folder,
+            _temp_dir=str(folder),
         )
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+        lock.__exit__()
+
+
+def remove_orphans() -> None:
+    """Remove Ray's temporary folders of drivers that were killed: the system unlocked them."""
+    for folder in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
+        lock = folder / OWNED
+        try:
+            mine = folder.lstat().st_uid == os.getuid() and lock.is_file()
+            if mine and not DriverLock.held(lock):
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # it went away meanwhile
+            continue

@@ -1,30 +1,46 @@
-"""The exported model as MLflow loads it: give it counts, get samples.
+"""The exported model as MLflow's pyfunc loads it: give it counts, get samples.
 
 MLflow runs this file where the model is loaded, with `trainable` beside it; nothing is unpickled.
 """
 
-from __future__ import annotations
-
+# no `from __future__ import annotations`: MLflow reads the types of `predict`
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from trainable.exported import CONFIG, Exported
 
+DEFAULTS = {"steps": 40, "seed": 0}
+
 
 class DiffusionModel(PythonModel):
-    """`predict` with a column `count` returns that many samples, [count, *shape]."""
+    """A row asks for `count` samples: of the class `label`, or told the numbers in `condition`."""
 
     def load_context(self, context: PythonModelContext) -> None:
         self.exported = Exported(Path(context.artifacts[CONFIG]).parent)
 
-    # no type hints: MLflow would take them for the schema of a request
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        count = int(np.asarray(model_input["count"]).sum())
-        given = {"steps": 40, "seed": 0} | (params or {})
-        return self.exported.sample(count, int(given["steps"]), int(given["seed"])).numpy()
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> np.ndarray:
+        """Samples, [the sum of counts, *shape], in the order of the rows."""
+        counts = model_input["count"].to_numpy()
+        asked = [column for column in ("label", "condition") if column in model_input]
+        labels = (
+            np.repeat(np.stack(list(model_input[asked[0]])), counts, axis=0) if asked else None
+        )
+        given = DEFAULTS | (params or {})
+        drawn = self.exported.sample(
+            int(counts.sum()), int(given["steps"]), int(given["seed"]), labels
+        )
+        samples: np.ndarray = drawn.numpy()
+        return samples
 
 
 set_model(DiffusionModel())

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from search.drawing import STYLE, Context
 from search.history import Book
+from search.plot_front import pareto_front
 from search.plots_of_trials import best_found, effects, importances, learning_rate, rung_ranks
 from search.plots_of_winners import curves, noise_levels, verdicts
 
@@ -30,6 +31,7 @@ class Drawing(NamedTuple):
 
 FIGURES: dict[str, tuple[str, Draw]] = {
     "verdicts": ("How far the others are from the best", verdicts),
+    "pareto": ("The Pareto front", pareto_front),
     "curves": ("Loss of the winners while they trained", curves),
     "learning_rate": ("Loss against learning rate", learning_rate),
     "best_found": ("What more trials would have brought", best_found),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from search.analysis import objective, ranked
 from search.drawing import COLOURS, WIDTH, Context, legend_above, looks, loss_axis
@@ -19,25 +23,48 @@ def learning_rate(book: Book, content: Context) -> tuple[Figure, str] | None:
     finals = np.array([t.last(metric) for t in trials if t.state == "complete"], dtype=float)
     if not len(finals):
         return None
-    names, columns = list(content["optimizers"]), min(4, len(content["optimizers"]))
-    rows = -(-len(names) // columns)
-    figure = Figure(figsize=(WIDTH, 0.8 + 2.9 * rows))
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
+    figure, panels = small_multiples(list(content["optimizers"]))
     low, high = float(finals.min()), float(finals.max())
     top = min(high, 1.6 * low) * 1.03
-    for axes, name in zip(grid, names, strict=False):
+    for name, axes in panels.items():
         _rates(axes, [t for t in trials if t.optimizer == name], metric, top, content)
-        axes.set_title(name, fontsize=11, loc="left")
+        axes.set_xlabel("learning rate")
+    first = next(iter(panels.values()))
+    first.set_ylim(low - 0.05 * (top - low), top)
+    for axes in panels.values():
+        if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            axes.set_ylabel(metric.replace("_", " "))
+    packed = {"fontsize": 9.5, "handletextpad": 0.4, "columnspacing": 1.2}
+    figure.legend(handles=RATE_LEGEND, loc="outside upper left", ncols=6, **packed)
+    return figure, (
+        "A trial that was stopped early is drawn at its last loss, so it might have ended lower."
+    )
+
+
+GREY = "#555555"
+RATE_LEGEND = [
+    Line2D([], [], marker="o", ls="none", mfc=GREY, mec=GREY, label="trained in full"),
+    Line2D([], [], marker="o", ls="none", mfc="none", mec=GREY, label="stopped early"),
+    Line2D([], [], marker="^", ls="none", mfc="none", mec=GREY, label="above the axis"),
+    Line2D([], [], marker="x", ls="none", color="#CC0000", mew=2, label="diverged"),
+    Patch(color=GREY, alpha=0.15, label="within 5 % of its best"),
+    Line2D([], [], color="#888888", ls="--", lw=1, label="ends of the range"),
+]
+
+
+def small_multiples(names: list[str]) -> tuple[Figure, dict[str, Axes]]:
+    """A panel for each optimizer, with the same vertical axis."""
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(WIDTH, 0.9 + 2.9 * rows))
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
     for axes in grid[len(names) :]:
         axes.set_visible(False)
-    grid[0].set_ylim(low - 0.05 * (top - low), top)
-    for axes in grid[::columns]:
-        axes.set_ylabel(metric.replace("_", " "))
-    return figure, (
-        "Filled: trained in full. Hollow: stopped early, at its last loss. Arrows at the top: off "
-        "the axis; red crosses: diverged. Shaded: the basin, within 5 % of the optimizer's "
-        "best. Dashed: the ends of the range."
-    )
+    panels = dict(zip(names, grid, strict=False))
+    for name, axes in panels.items():
+        axes.set_title(name, fontsize=11, loc="left", pad=10)
+        axes.tick_params(axis="x", labelsize=9.5)
+    return figure, panels
 
 
 def _rates(axes: Axes, trials: list[Trial], metric: str, top: float, content: Context) -> None:
@@ -61,65 +88,85 @@ def _rates(axes: Axes, trials: list[Trial], metric: str, top: float, content: Co
             axes.plot(lr, top, "^", mfc=fill, mec=look.colour, ms=7, clip_on=False)
         elif value is not None:
             axes.plot(lr, value, "o", mfc=fill, mec=look.colour, ms=6)
-    axes.set_xlabel("learning rate")
+    left, right = axes.get_xlim()
+    few = right / left < 30  # below one and a half decades, powers of ten are too few
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if few else (1.0,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
 
 
 def best_found(book: Book, content: Context) -> tuple[Figure, str] | None:
-    """The best to expect after k trials of one optimizer, and after their compute."""
+    """The best to expect after k trials of one optimizer, against their compute."""
     known = {n: r["expected_best"] for n, r in content["optimizers"].items() if r["expected_best"]}
     if not known:
         return None
-    figure = Figure(figsize=(WIDTH, 4.2))
-    left, right = figure.subplots(1, 2, sharey=True)
-    for name, row in known.items():
-        look = looks(content)[name]
-        for axes, key in ((left, "trials"), (right, "full_trainings")):
-            x, drawn = row[key], {"color": look.colour, "linestyle": look.line}
-            axes.plot(x, row["mean"], marker=look.marker, ms=4, label=name, **drawn)
-            axes.fill_between(x, row["low"], row["high"], color=look.colour, alpha=0.12)
+    figure, panels = small_multiples(list(known))
+    for name, axes in panels.items():
+        look, row = looks(content)[name], known[name]
+        for other in known.values():
+            axes.plot(other["full_trainings"], other["mean"], color="#cccccc", lw=1)
+        x = row["full_trainings"]
+        axes.plot(x, row["mean"], marker=look.marker, ms=4, color=look.colour)
+        axes.fill_between(x, row["low"], row["high"], color=look.colour, alpha=0.15)
+        axes.set_xlabel("compute, full trainings")
     metric = content["objective"]["metric"]
-    loss_axis(left, np.concatenate([row["mean"] for row in known.values()]), metric, "best ")
-    left.set_xlabel("trials of this optimizer")
-    right.set_xlabel("compute, in full trainings")
-    left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_above(figure, left)
+    means = np.concatenate([row["mean"] for row in known.values()])
+    for axes in panels.values():
+        if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+            loss_axis(axes, means, metric, "best ")
+    handles = [
+        Line2D([], [], color=GREY, marker="o", ms=4, label="one more trial at each marker"),
+        Patch(color=GREY, alpha=0.15, label="95 % of a bootstrap over its trials"),
+        Line2D([], [], color="#cccccc", lw=1, label="the other optimizers"),
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure, (
-        "The expected best of k of an optimizer's trials drawn at random; bands are 95 % of a "
-        "bootstrap. A sampler that learns makes later trials better, which this smooths over."
+        "The best to expect of as many trials of an optimizer, drawn at random from those it had. "
+        "A sampler that learns makes later trials better, which this smooths over."
     )
 
 
 def effects(book: Book, content: Context) -> tuple[Figure, str] | None:
-    """Loss above an optimizer's own best, against warmup and against clipping."""
+    """Loss above an optimizer's own best, against warmup and clipping where they were searched."""
     metric, styles = objective(book)[0], looks(content)
     trials = [t for name in content["optimizers"] for t in ranked(book, name)]
     if len(trials) < 2:
         return None
-    figure = Figure(figsize=(WIDTH, 4.0))
-    left, right = figure.subplots(1, 2, sharey=True)
     clips = sorted({t.config["clip_norm"] or float("inf") for t in trials})
     names = list(content["optimizers"])
-    for place, name in enumerate(names):
-        mine, look = ranked(book, name), styles[name]
-        best = mine[0].last(metric) if mine else None
-        for number, trial in enumerate(mine):
-            value = trial.last(metric)
-            assert best and value is not None
-            excess = 100 * abs(value / best - 1)
-            label = name if number == 0 else None
+
+    def clip_place(trial: Trial) -> float:
+        column = clips.index(trial.config["clip_norm"] or float("inf"))
+        return column + (names.index(trial.optimizer) - (len(names) - 1) / 2) * 0.12
+
+    varied: dict[str, Callable[[Trial], float]] = {}
+    if len({_warmup(trial) for trial in trials}) > 1:
+        varied["warmup, % of the budget"] = lambda trial: 100 * _warmup(trial)
+    if len(clips) > 1:
+        varied["largest gradient norm (clipping)"] = clip_place
+    if not varied:
+        return None
+    figure = Figure(figsize=(WIDTH, 4.0))
+    for axes, (label, place) in zip(
+        figure.subplots(1, len(varied), sharey=True, squeeze=False)[0], varied.items(), strict=True
+    ):
+        for name in names:
+            mine = ranked(book, name)
+            best = mine[0].last(metric) if mine else None
+            excess = [100 * abs((t.last(metric) or 0) / best - 1) for t in mine if best]
+            look = styles[name]
             drawn = {"marker": look.marker, "color": look.colour, "ms": 6, "ls": "none"}
-            left.plot(100 * _warmup(trial), excess, label=label, **drawn)
-            column = clips.index(trial.config["clip_norm"] or float("inf"))
-            right.plot(column + (place - (len(names) - 1) / 2) * 0.12, excess, **drawn)
-    left.set_yscale("symlog", linthresh=1)
-    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    left.set_ylim(bottom=-0.2)
-    left.set_ylabel(f"{metric.replace('_', ' ')} above the\noptimizer's own best, %")
-    left.set_xlabel("warmup, % of the budget")
-    right.set_xlabel("largest gradient norm (clipping)")
-    right.set_xticks(range(len(clips)), ["off" if c == float("inf") else f"{c:g}" for c in clips])
-    legend_above(figure, left)
+            axes.plot([place(t) for t in mine], excess, label=name, **drawn)
+        axes.set_xlabel(label)
+        if place is clip_place:
+            shown = ["off" if c == float("inf") else f"{c:g}" for c in clips]
+            axes.set_xticks(range(len(clips)), shown)
+    first = figure.axes[0]
+    first.set_yscale("symlog", linthresh=1)
+    first.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    first.set_ylim(bottom=-0.2)
+    first.set_ylabel(f"{metric.replace('_', ' ')} above the\noptimizer's own best, %")
+    legend_above(figure, first)
     return figure, (
         "Complete trials, each against the best of its own optimizer. Learning rates differ "
         "between the points, so a pattern is a hint, not a proof."

@@ -84,7 +84,6 @@ def curves(book: Book, content: Context) -> tuple[Figure, str] | None:
     return figure, note
 
 
-LABELLED = 5  # with more contenders, labels would cover each other
 Line = tuple[str, str, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -134,9 +133,7 @@ def noise_levels(book: Book, content: Context) -> tuple[Figure, str] | None:
     axes, width = figure.subplots(), 0.8 / len(confirmed)
     for place, (label, (name, _)) in enumerate(confirmed.items()):
         x = np.arange(4) + (place - (len(confirmed) - 1) / 2) * width
-        bars = axes.bar(x, excess[place], width * 0.92, label=label, color=looks(content)[name][0])
-        if len(confirmed) <= LABELLED:
-            axes.bar_label(bars, [f"{v:.4f}" for v in table[place]], fontsize=8, padding=2)
+        axes.bar(x, excess[place], width * 0.92, label=label, color=looks(content)[name][0])
     axes.set_xticks(
         range(4), ["quartile 1\n(least noise)", "quartile 2", "quartile 3", "quartile 4\n(most)"]
     )
@@ -145,7 +142,4 @@ def noise_levels(book: Book, content: Context) -> tuple[Figure, str] | None:
     axes.margins(y=0.12)
     axes.grid(axis="x", visible=False)
     legend_above(figure, axes)
-    return (
-        figure,
-        f"Bars are relative to the lowest loss of the quartile (labels: losses): {source}.",
-    )
+    return figure, f"Relative to the lowest loss of each quartile: {source}."

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.analysis import best, by_optimizer
+from search.analysis import best, by_optimizer, front_rows
 from search.budget import elapsed
 from search.confirm import planned
 from search.describe import name, number, settings_of
@@ -125,6 +125,17 @@ def result_table(book: Book) -> Table:
             number(row["bytes_per_parameter"], ".1f"),
             style="bold green" if wins else None,
         )
+    return table
+
+
+def front_table(found: dict[str, Any]) -> Table:
+    """The Pareto front of several objectives."""
+    columns, rows = front_rows(found)
+    table = compact(title="Pareto front")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 

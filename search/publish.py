@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,51 +121,33 @@ def log_dataset(client: MlflowClient, parent: Run, spec: SearchSpec, data: Data 
 
 def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, trial: Trial) -> str:
     """The best trial as a model that MLflow loads and samples from; its id. Once per trial."""
-    import mlflow.pyfunc
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from mlflow.models import Model
+
+    from search.logged_model import save_model
 
     tags = parent.data.tags
     if tags.get(TRIAL_TAG) == str(trial.number) and MODEL_TAG in tags:
         return str(tags[MODEL_TAG])
-    here = Path(__file__).parent
-    packages = ("mlflow", "numpy", "pydantic", "ruamel.yaml", "safetensors", "torch")
-    signature = ModelSignature(
-        inputs=Schema([ColSpec("long", "count")]),
-        params=ParamSchema([ParamSpec("steps", "long", 40), ParamSpec("seed", "long", 0)]),
-    )
-    model = client.create_logged_model(
-        parent.info.experiment_id,
-        name="best",
-        source_run_id=parent.info.run_id,
-        tags={"diffsweep.search": folder.id, "diffsweep.trial": str(trial.number)},
-    )
+    about = {"diffsweep.search": folder.id, "diffsweep.trial": str(trial.number)}
+    experiment, run = parent.info.experiment_id, parent.info.run_id
+    model = client.create_logged_model(experiment, name="best", source_run_id=run, tags=about)
     with (
         tempfile.TemporaryDirectory() as temporary,
         folder.log.open("a") as log,
-        redirect_stderr(log),  # MLflow would like type hints and an example of a request
+        redirect_stderr(log),  # progress bars, and warnings of what MLflow imports
     ):
         export, saved = Path(temporary) / "export", Path(temporary) / "model"
         write_export(folder, book, trial, export)
-        mlflow.pyfunc.save_model(
-            str(saved),
-            mlflow_model=Model(
-                artifact_path=model.artifact_location,
-                run_id=parent.info.run_id,
-                model_id=model.model_id,
-            ),
-            python_model=str(here / "mlflow_model.py"),
-            artifacts={path.name: str(path) for path in export.iterdir()},
-            code_paths=[str(here.parent / "trainable")],
-            pip_requirements=[f"{package}=={version(package)}" for package in packages],
-            signature=signature,
-        )
+        empty = Model(model.artifact_location, run_id=run, model_id=model.model_id)
+        missing = save_model(export, saved, empty, trial.config["code"])
         client.log_model_artifacts(model.model_id, str(saved))
+    if missing:
+        client.set_logged_model_tags(model.model_id, {"diffsweep.no_pytorch_flavour": missing})
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    client.log_outputs(parent.info.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
     for key, value in ((MODEL_TAG, model.model_id), (TRIAL_TAG, str(trial.number))):
-        client.set_tag(parent.info.run_id, key, value)
+        client.set_tag(run, key, value)
     return str(model.model_id)
 
 

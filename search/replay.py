@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from search.curves import Curves, read_csv, read_history
+from search.curves_mlflow import read_mlflow
 from search.engine import Engine
+from search.errors import BadInput, NoSearch
 from search.history import History, Trial
 from search.home import Home
 from search.reading import Document
@@ -138,15 +141,19 @@ def interquartile_mean(values: list[float]) -> float:
 
 
 def replay_recorded(
-    home: Home, recorded: str, overrides: Sequence[str], workers: int, seeds: int
+    home: Home,
+    recorded: str,
+    overrides: Sequence[str],
+    workers: int,
+    seeds: int,
+    tracking: str | None = None,
 ) -> dict[str, Any]:
-    """Replay on the curves of a CSV, or of an earlier search here.
+    """Replay on the curves of a CSV, or of an earlier search: here, or in MLflow at `tracking`.
 
     Raises:
         BadInput: there are no such curves, or an override is none of a spec.
     """
-    path = Path(recorded)
-    curves = read_csv(path) if path.suffix == ".csv" else read_history(home.find(recorded).history)
+    curves = recorded_curves(home, recorded, tracking)
     document = Document("replay", curves.spec().model_dump(mode="json"), {})
     for assignment in overrides:
         document.override(assignment)
@@ -154,8 +161,29 @@ def replay_recorded(
         spec = SearchSpec.model_validate(document.data)
     except ValidationError as error:
         raise document.explain(error, SearchSpec) from error
+    if len(spec.objectives) > 1:
+        raise BadInput("objective: recorded curves hold one objective, not a list of them")
     outcomes = replay(spec, curves, workers, seeds)
     return {**summarize(outcomes), "workers": workers, "seeds": seeds, "best_known": curves.best}
+
+
+def recorded_curves(home: Home, recorded: str, tracking: str | None) -> Curves:
+    """Curves of a CSV, of a search of this home, or of one that only MLflow knows.
+
+    Raises:
+        BadInput: there are none.
+    """
+    if recorded.endswith(".csv"):
+        return read_csv(Path(recorded))
+    uri = tracking or os.environ.get("MLFLOW_TRACKING_URI")
+    if tracking is None:
+        try:
+            return read_history(home.find(recorded).history)
+        except NoSearch:
+            if uri is None:
+                raise
+    assert uri is not None
+    return read_mlflow(uri, recorded)
 
 
 def show_replay(console: Console, result: dict[str, Any]) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import traceback
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from search.analysis import better, by_optimizer, objective, ranked
+from search.analysis import better, by_optimizer, objective, pareto, ranked
 from search.confirm import asked_for, planned, seeds_of
 from search.describe import name as trial_name
+from search.errors import ReportFailed
 from search.history import Book, Trial
 from search.home import Folder
 from search.insight import (
@@ -30,7 +33,23 @@ WINNER_METRICS = ("quality_mmd", "quality_fd", "quality_coverage")
 
 
 def write_report(folder: Folder, book: Book, margin: float = MARGIN) -> dict[str, Any]:
-    """Write report.html, report.json and the plots to the search's folder; return the numbers."""
+    """Write report.html, report.json and the plots to the search's folder; return the numbers.
+
+    Raises:
+        ReportFailed: it could not be written; why is in the search's driver.log.
+    """
+    try:
+        return _write(folder, book, margin)
+    except Exception as error:  # whatever it is, the search is done and none of it is lost
+        with folder.log.open("a") as log:
+            traceback.print_exc(file=log)
+        raise ReportFailed(
+            f"{folder.id} is {book.state}, but its report failed: {type(error).__name__}: {error} "
+            f"(more in {folder.log}); try again with: diffsweep report {folder.id}"
+        ) from error
+
+
+def _write(folder: Folder, book: Book, margin: float) -> dict[str, Any]:
     from search.plots import draw_all
     from search.report_page import page
 
@@ -61,8 +80,10 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         "search": book.id,
         "state": book.state,
         "finished": book.state == "complete",
-        "objective": spec["objective"] | {"confirmed_on": test_metric(book)},
-        "data": {key: spec["trial"][key] for key in ("dataset", "model", "diffusion")},
+        "objective": dict(zip(("metric", "mode"), objective(book), strict=True))
+        | {"confirmed_on": test_metric(book)},
+        "pareto": pareto(book),
+        "data": _data(book),
         "budget": _budget(book),
         "seeds": _seeds(book, stood),
         "optimizers": _optimizers(book, stood),
@@ -76,6 +97,7 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         },
         "quality": {m: [v.json() for v in verdicts] for m, verdicts in stood.quality.items()},
         "quality_references": _references(book),
+        "quality_errors": _quality_errors(book),
         "before": _before(book),
         "unstable": [contender.name for contender in stood.unstable],
         "rungs": rungs(book),
@@ -87,6 +109,19 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
     content["answer_at_equal_time"] = sentence_at_equal_time(content)
     content["next"] = next_steps(content)
     return content
+
+
+def _data(book: Book) -> dict[str, Any]:
+    """What was trained, and on what."""
+    known = (trial.reports[-1]["parameters"] for trial in book.trials.values() if trial.reports)
+    given = {key: book.spec["trial"][key] for key in ("dataset", "model", "diffusion")}
+    return given | {"parameters": next(known, None)}
+
+
+def _quality_errors(book: Book) -> dict[str, int]:
+    """Why the quality of samples could not be measured, and in how many trials."""
+    lasts = [trial.reports[-1] for trial in book.trials.values() if trial.reports]
+    return dict(Counter(last["quality_error"] for last in lasts if "quality_error" in last))
 
 
 def _references(book: Book) -> dict[str, float]:
@@ -108,7 +143,13 @@ def _before(book: Book) -> dict[str, Any] | None:
     value, best = first.last(metric), trials[0].last(metric)
     assert value and best is not None
     name = trial_name(first)
-    return {"name": name, "value": value, "best": best, "gain": abs(value - best) / abs(value)}
+    return {
+        "name": name,
+        "published": book.spec["baselines"] == "default",
+        "value": value,
+        "best": best,
+        "gain": abs(value - best) / abs(value),
+    }
 
 
 def _budget(book: Book) -> dict[str, Any]:

@@ -8,23 +8,29 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from search.analysis import front_rows
 from search.describe import number, yaml_text
 from search.plots import Drawing
 from search.report_tables import (
     by_optimizer_table,
+    make_table,
+    noise_table,
     quality_table,
     settings_table,
     stability_table,
     verdict_table,
 )
+from search.wording import how_sure, told
 
 CSS = """
-:root { color: #1a1a1a; background: #fff; font: 16px/1.5 system-ui, sans-serif; }
+:root { color-scheme: light; color: #1a1a1a; background: #fff;
+  font: 16px/1.5 system-ui, sans-serif; }
 body { max-width: 1060px; margin: 0 auto; padding: 24px 24px 64px; }
 h1 { font-size: 1.5rem; margin: 0 0 .2em; } h2 { font-size: 1.2rem; margin: 2.2em 0 .5em; }
 h1 + p { color: #555; margin-top: 0; }
 .answer { font-size: 1.25rem; line-height: 1.4; border-left: 6px solid #0072B2; margin: 1em 0;
   padding: .6em 1em; background: #f2f7fb; }
+.also { display: block; font-size: 1rem; margin-top: .5em; color: #333; }
 .unfinished { border: 2px solid #B35900; background: #fff6ec; padding: .5em 1em;
   font-weight: 600; }
 .warnings { border-left: 6px solid #E69F00; background: #fffaf0; padding: .4em 1em .4em 2em;
@@ -68,10 +74,14 @@ def _sections(
 ) -> Iterator[str]:
     yield from _top(content)
     if "verdicts" in figures:
-        timed = content["answer_at_equal_time"]
         body = _figure(figures["verdicts"]) + verdict_table(content)
-        body += f"<p>{escape(timed)}</p>{TIME_NOTE}" if timed else ""
+        body += TIME_NOTE if content["answer_at_equal_time"] else ""
         yield section("verdicts", "The verdicts", body)
+    if content["pareto"] is not None:
+        body = _figure(figures["pareto"]) if "pareto" in figures else ""
+        yield section(
+            "pareto", "The Pareto front", body + make_table(*front_rows(content["pareto"]))
+        )
     yield section("optimizers", "By optimizer", by_optimizer_table(content))
     if "curves" in figures:
         yield section("curves", figures["curves"].title, _figure(figures["curves"]))
@@ -81,15 +91,17 @@ def _sections(
         yield section("samples", "Samples of the winners", _grids(grids, content))
     for name in ORDER:
         if name in figures:
-            yield section(name, figures[name].title, _figure(figures[name]))
+            below = noise_table(content) if name == "noise_levels" else ""
+            yield section(name, figures[name].title, _figure(figures[name]) + below)
     yield section("stability", "Stability", stability_table(content))
     yield section("configs", "The winning configs", settings_table(content))
     yield section("reproduce", "Do it again", _reproduce(content))
 
 
 TIME_NOTE = (
-    '<p class="note">Seed by seed, at the time when the fastest training of that seed was '
-    "through; losses are read off the curves of the confirm trials, a straight line between "
+    '<p class="note">At equal time: seed by seed, where each stood when the fastest '
+    "training of that seed was through; losses are read off the curves of the confirm "
+    "trials, a straight line between "
     "reports. A learning rate schedule planned for the shorter time could do better than one that "
     "is cut off. What else ran on the machine makes times vary, and the intervals wider.</p>"
 )
@@ -104,7 +116,9 @@ def _top(content: dict[str, Any]) -> Iterator[str]:
             f'<p class="unfinished">Unfinished: this search is {escape(content["state"])}. '
             "What follows is how it stands so far.</p>"
         )
-    yield f'<p class="answer" id="answer">{escape(content["answer"])}</p>'
+    timed = content["answer_at_equal_time"]
+    also = f'<span class="also">{escape(timed)}</span>' if timed else ""
+    yield f'<p class="answer" id="answer">{escape(content["answer"])}{also}</p>'
     if content["warnings"]:
         items = "".join(f"<li>{escape(warning)}</li>" for warning in content["warnings"])
         yield f'<ul class="warnings">{items}</ul>'
@@ -112,8 +126,9 @@ def _top(content: dict[str, Any]) -> Iterator[str]:
     search, confirm = budget["search"], budget["confirm"]
     rows = {
         "compared": names,
-        "model and data": f"{model['type']} on {data['type']}, "
-        f"{content['data']['diffusion']['prediction']} prediction",
+        "model": told(model, content["data"]["parameters"]),
+        "data": told(data),
+        "process": process_of(content["data"]["diffusion"]),
         "one full training": f"{budget['steps']:,} steps of {budget['batch_size']} examples = "
         f"{budget['samples']:,} samples",
         "search": f"{search['trials']} of {budget['trials']} trials, {budget['allocation']} "
@@ -121,9 +136,7 @@ def _top(content: dict[str, Any]) -> Iterator[str]:
         f"trainings ({search['training_seconds']:.0f} s of training)",
         "confirm": _confirm_line(content, confirm),
         **({"before tuning": _before_line(content)} if content["before"] else {}),
-        "how sure": f"{content['confidence']:.0%} that all intervals hold at once; a claim needs "
-        f"an interval beyond {content['margin']:.0%} of the loss. They cover the luck of seeds, "
-        "not of the data, the model or the ranges that were searched.",
+        "how sure": how_sure(content),
     }
     cells = "".join(
         f'<tr><td>{key}</td><td class="text">{escape(value)}</td></tr>'
@@ -135,6 +148,13 @@ def _top(content: dict[str, Any]) -> Iterator[str]:
         for step in content["next"]
     )
     yield section("next", "What to run next", f"<ul>{steps}</ul>" if steps else "<p>Nothing.</p>")
+
+
+def process_of(diffusion: dict[str, Any]) -> str:
+    """The noise process in a few words."""
+    if diffusion["prediction"] in ("edm", "flow"):
+        return str(diffusion["prediction"])
+    return f"{diffusion['prediction']} prediction, {diffusion['noise_schedule']} noise schedule"
 
 
 def _confirm_line(content: dict[str, Any], confirm: dict[str, Any]) -> str:
@@ -151,10 +171,11 @@ def _confirm_line(content: dict[str, Any], confirm: dict[str, Any]) -> str:
 
 def _before_line(content: dict[str, Any]) -> str:
     before = content["before"]
+    kind = "published default" if before["published"] else "baseline of the spec"
     return (
-        f"{before['name']}, the published default, ends at {before['value']:.4f}; the best found "
-        f"at {before['best']:.4f}: tuning was worth {before['gain']:.0%} of the loss (one seed, "
-        "on the validation part)"
+        f"{before['name']}, the {kind}, ends at {before['value']:.4f}; the best found "
+        f"at {before['best']:.4f}: tuning was worth "
+        f"{100 * before['gain']:.0f} % of the loss (one seed, on the validation part)"
     )
 
 

@@ -29,13 +29,13 @@ def make_table(
 
 def verdict_table(content: dict[str, Any]) -> str:
     """The best against the others, at equal samples and at equal time; then every other pair."""
-    metric = content["objective"]["confirmed_on"].replace("_", " ")
-    parts = [(metric, "equal samples", content["verdicts"])]
-    parts.append((metric, "equal training time", content["equal_time"]["verdicts"]))
+    metric = content["objective"]["confirmed_on"].replace("_", "\u00a0")
+    parts = [(metric, "equal\u00a0samples", content["verdicts"])]
+    parts.append((metric, "equal\u00a0time", content["equal_time"]["verdicts"]))
     first = [
         _verdict_row(content, v, *of) for *of, vs in parts for v in vs if v["a"] == vs[0]["a"]
     ]
-    parts += [(name, "equal samples", pairs) for name, pairs in content["quality"].items()]
+    parts += [(name, "equal\u00a0samples", pairs) for name, pairs in content["quality"].items()]
     rest = [
         _verdict_row(content, v, *of)
         for *of, vs in parts
@@ -156,6 +156,18 @@ def quality_table(content: dict[str, Any]) -> str:
     return make_table(["", *QUALITY.values()], rows) + f'<p class="note">{note}</p>'
 
 
+def noise_table(content: dict[str, Any]) -> str:
+    """The winners' losses by quartile of the noise level, as the figure has them."""
+    rows = []
+    for name, row in content["optimizers"].items():
+        means, best = (row["confirmed"] or {}).get("means"), row["best"]
+        found, prefix = (means, "test_loss_q") if means else (best, "val_loss_q")
+        if found:
+            rows.append([name, *(number(found[f"{prefix}{q}"]) for q in range(1, 5))])
+    columns = ("optimizer", "quartile 1, least noise", "quartile 2", "quartile 3", "quartile 4")
+    return make_table(columns, rows)
+
+
 def stability_table(content: dict[str, Any]) -> str:
     """Divergence, and how far the largest gradient stood out."""
     rows = []
@@ -165,11 +177,11 @@ def stability_table(content: dict[str, Any]) -> str:
         rows.append(
             [
                 name,
-                "-" if found["share"] is None else f"{found['share']:.0%}",
+                "-" if found["share"] is None else f"{100 * found['share']:.0f} %",
                 number(found["lowest_diverged_lr"], ".2g"),
                 number(found["largest_gradient_jump"], ".1f"),
                 number(found["most_loss_spikes"], ".0f"),
-                "-" if stopped is None else f"{stopped:.0%}",
+                "-" if stopped is None else f"{100 * stopped:.0f} %",
             ]
         )
     columns = (

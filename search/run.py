@@ -119,8 +119,9 @@ def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
 def confirm(
     home: Home, search: str, given: dict[str, Any], console: Console, place: Place = HERE
 ) -> tuple[Folder, Book]:
-    """Confirm the winners of a search on fresh seeds; what is left of the search runs before.
+    """Confirm the winners of a search on fresh seeds.
 
+    What is left of the search runs before, unless the user ended it: by `stop` or `cancel`.
     `given` are settings of Confirm that differ from the search's own, or from the defaults.
 
     Raises:
@@ -136,8 +137,9 @@ def confirm(
     spec = SearchSpec.model_validate(moved(book.spec, places))
     spec = spec.model_copy(update={"confirm": wanted})
     data = prepare_data(spec)
+    only = "confirm" if book.state in ("stopped", "cancelled") else None
     concurrent = place.concurrency(spec)
-    where: dict[str, Any] = {"places": places, "place": place}
+    where: dict[str, Any] = {"places": places, "place": place, "stopping": only}
     return folder, drive(spec, folder, home, data, concurrent, console, **where)
 
 
@@ -152,10 +154,14 @@ def drive(
     again: list[int] | None = None,
     places: dict[str, str] | None = None,
     place: Place = HERE,
+    stopping: str | None = None,
 ) -> Book:
     """Run a search, or what is left of it, until its end or an interruption.
 
     `places` is where the user's code lies that is not where the history says.
+
+    Raises:
+        DiffsweepError: the search could not go on, or ended and its report could not be written.
     """
     with driving(folder) as history:
         if place.job:  # nobody watches; its log is all there is to see
@@ -170,7 +176,7 @@ def drive(
             history.write("retry", trial=number)
         recorder = Recorder(spec, folder, home, history.mirror)
         with recorder, Progress(history.book, console, history.waiting) as progress:
-            engine = Engine(spec, history)
+            engine = Engine(spec, history, stopping)
             progress.note = "starting Ray"
             with place.ray(data.nbytes):
                 from search.tuning import tune_trials  # imports Ray, which the place prepares
@@ -185,12 +191,14 @@ def drive(
     if recorder.undelivered:
         console.print(f"MLflow did not take all of it ({recorder.error}); nothing is lost.")
         console.print(f"  diffsweep resume {folder.id}  delivers the rest", soft_wrap=True)
-    content = write_report(folder, history.book)
-    keep(folder, folder.report)
-    if problem := publish(folder, home, history.book, content, data):
-        console.print(f"MLflow did not take the report ({problem}). Send it again with:")
-        console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
-    notify(spec, history.book, folder, console)
+    try:
+        content = write_report(folder, history.book)
+        keep(folder, folder.report)
+        if problem := publish(folder, home, history.book, content, data):
+            console.print(f"MLflow did not take the report ({problem}). Send it again with:")
+            console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
+    finally:
+        notify(spec, history.book, folder, console)
     if engine.error is not None:
         raise engine.error
     return history.book

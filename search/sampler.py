@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.designs import combinations, evolve, sobol
 from search.dimensions import Range, between
 from search.history import Trial
+from search.pareto import Aims
 from search.space import Space, distributions
 
 PENALTY = 10.0  # a diverged trial counts as worse than the worst value seen by so many times it
@@ -56,10 +57,12 @@ class Sampler:
     names: list[str]
     kind: str = "tpe"
     seed: int = 0
-    metric: str = "val_loss"
-    mode: str = "min"
+    aims: Aims = (("val_loss", "min"),)  # the objectives; the first one leads
     study_name: str = "study"
     _told: dict[int, tuple[tuple[str, int], FrozenTrial | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.metric, self.mode = self.aims[0]
 
     def ask(
         self, number: int, trials: Sequence[Trial], optimizer: str | None
@@ -124,7 +127,7 @@ class Sampler:
             study = optuna.create_study(
                 study_name=self.study_name,
                 storage=storage or InMemoryStorage(),
-                direction="minimize" if self.mode == "min" else "maximize",
+                directions=["minimize" if mode == "min" else "maximize" for _, mode in self.aims],
             )
             study.add_trials([told for t in trials if (told := self._tell(t, trials)) is not None])
         return study
@@ -148,7 +151,7 @@ class Sampler:
     def _tell(self, trial: Trial, trials: Sequence[Trial]) -> FrozenTrial | None:
         """A trial as Optuna should see it; None where it says nothing about the space."""
         version = trial.state, len(trial.reports)
-        if trial.state != "diverged" and trial.number in self._told:
+        if trial.state != "diverged" and len(self.aims) == 1 and trial.number in self._told:
             known, told = self._told[trial.number]
             if known == version:
                 return told
@@ -160,6 +163,8 @@ class Sampler:
         params = self.space.encode(trial.chosen, self.names)
         if params is None or trial.state not in STATES:
             return None
+        if len(self.aims) > 1:
+            return self._frozen_with_values(trial, trials, params)
         values = {
             report["samples"]: report[self.metric]
             for report in trial.reports
@@ -177,10 +182,39 @@ class Sampler:
             user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.state},
         )
 
-    def _penalty(self, trials: Sequence[Trial]) -> float:
+    def _frozen_with_values(
+        self, trial: Trial, trials: Sequence[Trial], params: dict[str, Any]
+    ) -> FrozenTrial | None:
+        """A trial for a study of several objectives, where Optuna knows no pruned ones.
+
+        One that was stopped counts with its last values: its loss is above what it would have
+        become. What it lacks is as bad as the worst that was seen; after divergence, all is worse.
+        """
+        state, last = STATES[trial.state], trial.reports[-1] if trial.reports else {}
+        if state == TrialState.PRUNED:
+            if not last:
+                return None
+            state = TrialState.COMPLETE
+        values = []
+        for metric, mode in self.aims:
+            penalty = self._penalty(trials, metric, mode)
+            value = penalty if trial.state == "diverged" else last.get(metric)
+            values.append(penalty if value is None else value)
+        return create_trial(
+            state=state,
+            params=params,
+            distributions=distributions(self.space, trial.chosen["optimizer"], self.names),
+            values=values if state == TrialState.COMPLETE else None,
+            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.state},
+        )
+
+    def _penalty(
+        self, trials: Sequence[Trial], metric: str | None = None, mode: str | None = None
+    ) -> float:
         """Finite, and worse than all that was seen."""
-        values = [r[self.metric] for t in trials for r in t.reports if self.metric in r] or [1.0]
-        sign = 1 if self.mode == "min" else -1
+        metric, mode = metric or self.metric, mode or self.mode
+        values = [r[metric] for t in trials for r in t.reports if metric in r] or [1.0]
+        sign = 1 if mode == "min" else -1
         worst = max(values, key=lambda value: sign * value)
         penalty: float = worst + sign * PENALTY * max(abs(worst), 1e-12)
         return penalty

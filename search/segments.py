@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -103,11 +104,9 @@ def remember(folder: Folder, position: Position) -> None:
 class Segments:
     """Writes the working copy's history to storage as it grows, in a thread of its own."""
 
-    def __init__(
-        self, folder: Folder, storage: Storage, position: Position, patience: float = PATIENCE
-    ) -> None:
+    def __init__(self, folder: Folder, storage: Storage, position: Position) -> None:
         self.folder, self.storage, self.position = folder, storage, position
-        self.patience = patience
+        self.patience = float(os.environ.get("DIFFSWEEP_STORAGE_PATIENCE", PATIENCE))
         self.failure: SearchFailed | None = None  # for good
         self.away_since: float | None = None
         self.why = ""

@@ -102,10 +102,18 @@ class Space(Frozen):
 
     def largest_warmup(self, steps: int) -> int:
         """The longest warmup that a trial of `steps` can have, in steps."""
+        return max(self._warmups(steps))
+
+    def warmup_differs(self) -> bool:
+        """Whether trials can have different warmups."""
+        return len(set(self._warmups(10**6))) > 1
+
+    def _warmups(self, steps: int) -> list[int]:
+        """The ends of the warmup's range, or its choices, in steps."""
         in_steps = isinstance(self.warmup, WarmupSteps)
         dimension = self.warmup.steps if isinstance(self.warmup, WarmupSteps) else self.warmup
-        longest = max(end for end in dimension.ends if isinstance(end, int | float))
-        return int(longest if in_steps else round(longest * steps))
+        ends = [end for end in dimension.ends if isinstance(end, int | float)]
+        return [int(end if in_steps else round(end * steps)) for end in ends]
 
     def propose(self, trial: OptunaTrial, names: list[str]) -> dict[str, Any]:
         """Let Optuna fill in a trial over the optimizers `names`: values by dimension."""

@@ -13,6 +13,7 @@ from pydantic import (
     StringConstraints,
     Tag,
     ValidationError,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -25,6 +26,7 @@ from trainable.config import TrialSettings
 from trainable.shelf import Frozen, Listed
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+MAXIMIZED = ("steps_per_second", "quality_coverage")  # unless the spec says otherwise
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -64,6 +66,10 @@ Concurrent = Annotated[
     Annotated[Literal["auto"], Word] | Annotated[int, Field(ge=1), Tag("a number")],
     Discriminator(lambda given: "a word" if isinstance(given, str) else "a number"),
 ]
+Grace = Annotated[
+    Annotated[Literal["auto"], Word] | Annotated[int, Field(ge=1), Tag("a number")],
+    Discriminator(lambda given: "a word" if isinstance(given, str) else "a number"),
+]
 Baselines = Annotated[
     Annotated[Literal["default", "none"], Word] | Annotated[Listed[dict[str, Any]], Tag("a list")],
     Discriminator(lambda given: "a word" if isinstance(given, str) else "a list"),
@@ -71,10 +77,35 @@ Baselines = Annotated[
 
 
 class Objective(Frozen):
-    metric: Literal["val_loss", "val_loss_q1", "val_loss_q2", "val_loss_q3", "val_loss_q4"] = (
-        "val_loss"
-    )
+    metric: Literal[
+        "val_loss",
+        "val_loss_q1",
+        "val_loss_q2",
+        "val_loss_q3",
+        "val_loss_q4",
+        "optimizer_bytes",
+        "peak_memory_bytes",
+        "steps_per_second",
+        "quality_mmd",
+        "quality_fd",
+        "quality_coverage",
+    ] = "val_loss"
     mode: Literal["min", "max"] = "min"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _natural_mode(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("metric") in MAXIMIZED:
+            return {"mode": "max", **given}
+        return given
+
+
+# one objective, or several, of which the first leads: for a Pareto front
+Objectives = Annotated[
+    Annotated[Objective, Tag("one")]
+    | Annotated[Listed[Objective], Field(min_length=1), Tag("a list")],
+    Discriminator(lambda given: "a list" if isinstance(given, list | tuple) else "one"),
+]
 
 
 class SamplerConfig(Frozen):
@@ -84,7 +115,9 @@ class SamplerConfig(Frozen):
 
 class SchedulerConfig(Frozen):
     type: Literal["asha", "hyperband", "median", "none"] = "asha"
-    grace_steps: int | None = Field(None, ge=1)  # first rung; null: max(2 warmups, steps / 8)
+    # first rung; auto: max(warmup, steps / 16), as long as ranks there are seen to hold;
+    # null: max(2 warmups, steps / 8), whatever they are worth
+    grace_steps: Grace | None = "auto"
     reduction_factor: int = Field(2, ge=2)
     min_results: int = Field(3, ge=1)  # of others, before the median rule stops anyone
 
@@ -132,7 +165,7 @@ class SearchSpec(Frozen):
     trial: TrialSettings = TrialSettings()
     space: Space = Space()
     baselines: Baselines = "default"
-    objective: Objective = Objective()
+    objective: Objectives = Objective()
     allocation: Literal["adaptive", "equal"] = "adaptive"
     sampler: SamplerConfig = SamplerConfig()
     scheduler: SchedulerConfig = SchedulerConfig()
@@ -145,6 +178,16 @@ class SearchSpec(Frozen):
     tracking: Tracking = Tracking()
     storage: str | None = None  # null: under the home
     code: Listed[str] = ()  # folders of the user's own modules
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """All objectives; the first one leads."""
+        return (self.objective,) if isinstance(self.objective, Objective) else self.objective
+
+    @property
+    def aims(self) -> list[tuple[str, str]]:
+        """The metrics of the objectives, each with its mode."""
+        return [(one.metric, one.mode) for one in self.objectives]
 
     @property
     def optimizers(self) -> list[str]:

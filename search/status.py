@@ -11,13 +11,13 @@ from typing import Any
 
 from rich.console import Console
 
-from search.analysis import best, by_optimizer, summary
+from search.analysis import best, by_optimizer, front, objectives, pareto, summary
 from search.budget import elapsed
 from search.describe import name, number
 from search.history import Book, read_book
 from search.home import Folder, Home
 from search.lease import is_driven
-from search.progress import best_config, clock, compact, result_table, time_left
+from search.progress import best_config, clock, compact, front_table, result_table, time_left
 from search.record import delivered
 from search.report import report_of, show_answer
 
@@ -53,6 +53,7 @@ def status_of(folder: Folder) -> dict[str, Any]:
         "trials": book.counts(),
         "optimizers": by_optimizer(book),
         "best": summary(best(book)),
+        "pareto": pareto(book),
         "budget": {
             "trials": {"used": len(book.stage("search")), "of": book.spec["budget"]["trials"]},
             "wall_clock": {
@@ -68,6 +69,8 @@ def status_of(folder: Folder) -> dict[str, Any]:
 def list_trials(folder: Folder) -> list[dict[str, Any]]:
     book = open_book(folder)
     _, runs = delivered(folder)
+    aims = objectives(book)
+    best = {trial.number for trial in front(book)} if len(aims) > 1 else set()
     return [
         {
             "trial": trial.number,
@@ -80,6 +83,14 @@ def list_trials(folder: Folder) -> list[dict[str, Any]]:
             "run_id": runs.get(trial.number),
             "why": trial.why,
         }
+        | (
+            {
+                "objectives": {metric: trial.last(metric) for metric, _ in aims},
+                "pareto": trial.number in best,
+            }
+            if len(aims) > 1
+            else {}
+        )
         for trial in book.trials.values()
     ]
 
@@ -124,14 +135,21 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
         counted = (str(row[key]) for key in ("trials", "complete", "pruned", "diverged"))
         table.add_row(optimizer, *counted, number(row["best"] and row["best"]["val_loss"]))
     console.print(table)
+    if status["pareto"] is not None:
+        console.print(front_table(status["pareto"]))
 
 
 def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
     table = compact()
-    for column in ("trial", "state", "stage", "step", "val_loss", "lr", "lr_schedule", "clip"):
+    several = list(trials[0].get("objectives", {}))[1:] if trials else []
+    settings = () if several else ("lr_schedule", "clip")  # for both there is no room
+    for column in ("trial", "state", "stage", "step", "val_loss", "lr", *settings):
         table.add_column(column, overflow="fold")
+    for metric in (*several, *(["front"] if several else [])):
+        table.add_column(metric.replace("_", "\n"), overflow="fold")
     for row in trials:
         config = row["config"]
+        more = [number(row["objectives"][metric], ".4g") for metric in several]
         table.add_row(
             f"{row['optimizer']}-{row['trial']}",
             row["state"],
@@ -139,8 +157,9 @@ def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
             str(row["step"]),
             number(row["val_loss"]),
             f"{config['optimizer']['lr']:.2g}",
-            config["lr_schedule"],
-            str(config["clip_norm"] or "-"),
+            *(() if several else (config["lr_schedule"], str(config["clip_norm"] or "-"))),
+            *more,
+            *(["*" if row["pareto"] else ""] if several else []),
         )
     console.print(table)
 
@@ -148,6 +167,8 @@ def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
 def show_result(folder: Folder, book: Book, console: Console) -> None:
     """The table, the best config, where the export lies, and the next commands."""
     console.print(result_table(book))
+    if (found := pareto(book)) is not None:
+        console.print(front_table(found))
     console.print(best_config(book))
     for trial in book.trials.values():
         if trial.state == "failed":

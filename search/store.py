@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search.analysis import best, by_optimizer
+from search.analysis import best, by_optimizer, front, objectives, ranked
 from search.describe import describe_search, describe_trial, name, yaml_text
 from search.history import Book, Event, Trial
 from search.home import Folder, Home
@@ -99,7 +99,7 @@ class Store:
 
     def _experiment(self, artifacts: Path | None) -> str:
         name = self.spec.tracking.experiment or self.spec.name
-        metric, mode = self.spec.objective.metric, self.spec.objective.mode
+        metric, mode = self.spec.aims[0]
         if found := self.client.get_experiment_by_name(name):
             identifier: str = found.experiment_id
             for key, value in view_tags(mode).items():
@@ -198,6 +198,8 @@ class Store:
         ]
         if trial.why:
             tags.append(RunTag("diffsweep.why", trial.why[-5000:]))
+        if why := last.get("quality_error"):
+            tags.append(RunTag("diffsweep.quality_error", why[:5000]))
         self.client.log_batch(run, metrics=metrics, tags=tags)
         self.client.log_text(run, yaml_text(trial.config), "config.yaml")
         self._samples(run, trial)
@@ -235,8 +237,17 @@ class Store:
             points += [Metric(name, last[name], event["time"], step) for name in names]
             self.client.log_text(parent, yaml_text(trial.config), "best/config.yaml")
             self._samples(parent, trial)
+        self._mark_front(book)
         self._log(None, points)
         self.client.set_terminated(parent, SEARCH_STATUS[book.state], event["time"])
+
+    def _mark_front(self, book: Book) -> None:
+        """With several objectives, tag each complete trial: whether the front has it."""
+        if len(objectives(book)) > 1:
+            best = {trial.number for trial in front(book)}
+            for trial in ranked(book):
+                is_best = str(trial.number in best).lower()
+                self.client.set_tag(self.runs[trial.number], "diffsweep.pareto", is_best)
 
 
 def in_yaml(value: Any) -> str:

@@ -53,6 +53,6 @@ def train_config(
         )
 
     try:
-        return train(config, out, progress)
+        return train(config, out, progress, lambda line: console.print(f"note: {line}"))
     except ValueError as error:
         raise BadInput(str(error)) from error

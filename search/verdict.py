@@ -22,9 +22,10 @@ NOT_SHOWN: Word = "no difference shown at this budget"
 MARGIN = 0.01  # of the best mean loss: less than this is not worth a claim
 CONFIDENCE = 0.95  # that all intervals of a comparison hold at once
 POOL_LEVEL = 0.2  # variances are pooled unless a test rejects their equality at this level
+SEEDS_TO_SORT = 5  # with fewer, the test can't say which contenders vary alike, so all must
 # The test of variances is sometimes wrong; the intervals spend only this share of the error
 # rate, which keeps the whole within it (simulated in tests/test_verdict.py, three seeds and more).
-INTERVAL_SHARE = 0.6
+INTERVAL_SHARE = 0.5
 POWER = 0.8  # chance to find the smallest difference that is promised
 DRAWS = 4000  # of the null distribution; its seed is fixed, so a verdict is a function of losses
 Table = NDArray[np.float64]  # [contenders, seeds]
@@ -40,7 +41,7 @@ class Verdict(NamedTuple):
     high: float
     margin: float  # in units of the loss
     verdict: Word
-    pooled: bool  # whether the variance is that of all contenders
+    pooled: bool  # whether the variance is that of all contenders which vary alike
 
     def json(self) -> dict[str, Any]:
         content = self._asdict()
@@ -69,14 +70,16 @@ def compare(
         raise ValueError(f"need two contenders on the same two seeds or more, got {dict(losses)}")
     table = np.array([losses[name] for name in names], dtype=float)
     wide = abs(float(table[0].mean())) * margin
-    shared = residual_variance(table) if equal_variances(table) else None
+    alike = alike_in_variance(table)
+    shared = residual_variance(table[alike]) if alike else None
     verdicts = []
     for first, second in combinations(range(len(names)), 2):
-        mean, half = interval(table[first] - table[second], len(names), shared, confidence)
+        pooled = shared if first in alike and second in alike else None
+        mean, half = interval(table[first] - table[second], len(names), pooled, confidence)
         low, high = mean - half, mean + half
         word = _word(low, high, wide, mode)
         pair = names[first], names[second]
-        verdicts.append(Verdict(*pair, mean, low, high, wide, word, shared is not None))
+        verdicts.append(Verdict(*pair, mean, low, high, wide, word, pooled is not None))
     return verdicts
 
 
@@ -134,6 +137,19 @@ def equal_variances(table: Table) -> bool:
     return float((null >= squares.max() / squares.sum()).mean()) >= POOL_LEVEL
 
 
+def alike_in_variance(table: Table) -> list[int]:
+    """The contenders whose variances are pooled: all but the loudest, dropped one by one.
+
+    With fewer seeds than SEEDS_TO_SORT it is all or none: false claims would be too many.
+    """
+    alike = list(range(len(table)))
+    while not equal_variances(table[alike]):
+        if len(alike) == 3 or table.shape[1] < SEEDS_TO_SORT:
+            return []
+        alike.pop(int((residuals(table[alike]) ** 2).sum(1).argmax()))
+    return alike
+
+
 @lru_cache
 def _largest_shares(contenders: int, seeds: int) -> Table:
     """Cochran's C where variances are equal, by simulation: [DRAWS]."""
@@ -172,7 +188,8 @@ def smallest_difference(
     tables = np.random.default_rng(1).normal(size=(DRAWS // 4, contenders, seeds))
     needed = []
     for table in tables:
-        shared = residual_variance(table) if equal_variances(table) else None
+        alike = alike_in_variance(table)
+        shared = residual_variance(table[alike]) if {0, 1} <= set(alike) else None
         mean, half = interval(table[0] - table[1], contenders, shared)
         needed.append(half - mean)
     return margin + noise * float(np.quantile(needed, power))

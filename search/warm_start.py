@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from search.analysis import objectives
 from search.history import Book, Trial, read_book
 from search.home import Folder
 from search.spec import SearchSpec
@@ -41,7 +42,7 @@ def import_trials(
 
 def refusal(spec: SearchSpec, book: Book) -> str | None:
     """Why nothing of a search compares with this spec; None if its trials do."""
-    if book.spec["objective"] != spec.objective.model_dump(mode="json"):
+    if objectives(book) != spec.aims:
         return "its objective is another"
     ours, theirs = spec.trial.model_dump(mode="json"), book.spec["trial"]
     for key in TASK:

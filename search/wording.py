@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from search.insight import LOW_CORRELATION
@@ -53,6 +54,25 @@ def _verdict(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
     return f"{best} is better than {shares}{rest}."
 
 
+def how_sure(content: dict[str, Any]) -> str:
+    """What the intervals promise, what they cover, and which differences they could not show."""
+    said = (
+        f"{100 * content['confidence']:.0f} % that all intervals hold at once; a claim needs an "
+        f"interval beyond {100 * content['margin']:g} % of the loss. They cover the luck of "
+        "seeds, not of the data, the model or the ranges that were searched."
+    )
+    if not content["verdicts"]:
+        return said
+    shares = [
+        100 * ((v["interval"][1] - v["interval"][0]) / 2 + v["margin"]) / scale_of(content, v)
+        for v in content["verdicts"]
+        if v["a"] == content["verdicts"][0]["a"]
+    ]
+    low, high = (f"{share:.1f}" for share in (min(shares), max(shares)))
+    least = low if low == high else f"{low} to {high}"
+    return f"{said} With these seeds, a claim took a measured difference of more than {least} %."
+
+
 def interval(content: dict[str, Any], verdict: dict[str, Any]) -> str:
     """How much worse b's loss is than a's, in percent of the best mean loss."""
     scale = 100 / scale_of(content, verdict)
@@ -78,11 +98,25 @@ def scale_of(content: dict[str, Any], verdict: dict[str, Any]) -> float:
 
 def _scope(content: dict[str, Any]) -> str:
     budget, data = content["budget"], content["data"]
+    article = "an" if data["model"]["type"] == "mlp" else "a"
     return (
-        f"With {budget['steps']} steps of {budget['batch_size']} examples for a "
-        f"{data['model']['type']} on {data['dataset']['type']}, over "
+        f"With {budget['steps']} steps of {budget['batch_size']} examples for {article} "
+        f"{data['model']['type']} on {data_name(data['dataset'])}, over "
         f"{len(content['seeds']['judged'])} fresh seeds"
     )
+
+
+def data_name(dataset: dict[str, Any]) -> str:
+    """What people call a data set: its name, its folder or file, or its type."""
+    path = dataset.get("path")
+    return str(dataset.get("name") or (path and PurePath(path).name) or dataset["type"])
+
+
+def told(mapping: dict[str, Any], parameters: int | None = None) -> str:
+    """A part of the spec in one line: its type, and what was set of it."""
+    knobs = [f"{k} {v}" for k, v in mapping.items() if k != "type" and v not in (None, False)]
+    knobs += [f"{parameters:,} parameters"] if parameters else []
+    return f"{mapping['type']} ({', '.join(knobs)})" if knobs else str(mapping["type"])
 
 
 def warnings_of(content: dict[str, Any]) -> list[str]:
@@ -111,6 +145,8 @@ def warnings_of(content: dict[str, Any]) -> list[str]:
                     else "."
                 )
             )
+    for why, count in content["quality_errors"].items():
+        found.append(f"The samples of {count} trials could not be measured: {why}.")
     for name in content["unstable"]:
         found.append(f"{name} did not complete all its confirm trials, so it is not judged.")
     return found

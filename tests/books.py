@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from conftest import make_spec
 
+from search.export import write_export
 from search.history import FORMAT, Book, Event
+from search.home import Folder
 from search.spec import SearchSpec
+from trainable import checkpoint
+from trainable.config import TrialConfig
+from trainable.datasets import load_data
+from trainable.train import TrainState, train_until
 
 STEPS, BATCH, REPORTS = 16, 8, 4
 LRS = {"adam": (1e-4, 1e-3, 3e-3), "sgd": (0.01, 0.1, 0.3), "rmsprop": (1e-4, 1e-3, 2e-3)}
@@ -142,3 +149,16 @@ def whole(**keys: Any) -> Book:
     winners = writer.search({"adam": 0.20, "sgd": 0.21, "rmsprop": 0.25})
     writer.confirm(winners, CONFIRMED)
     return writer.finish()
+
+
+def export_of(config: TrialConfig, tmp_path: Path) -> tuple[TrainState, Path]:
+    """A training in full, and the export of a search that had it as its one trial."""
+    writer = Writer()
+    writer.trial("adam", 1e-3, curve(0.5))
+    trial, folder = writer.book.trials[0], Folder(tmp_path / "tiny-000000")
+    trial.config = config.model_dump(mode="json")
+    state = TrainState(config, load_data(config.dataset))
+    train_until(state, config.samples)
+    checkpoint.save(state, folder.trial(0) / checkpoint.NAME, None)
+    write_export(folder, writer.book, trial, tmp_path / "export")
+    return state, tmp_path / "export"

@@ -62,7 +62,7 @@ class Laptop:
 
     def get(self, *arguments: str) -> Any:
         """What a command says as JSON."""
-        return json.loads(self.say(*arguments, "-o", "json"))
+        return json.loads(self.say(*arguments, "-o", "json").splitlines()[-1])  # own code prints
 
     def spec(self, text: str = SPEC, name: str = "spec.yaml") -> str:
         path = self.folder / name

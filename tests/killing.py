@@ -81,7 +81,7 @@ def wait_for_history(home: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-def check_nothing_lost(home: Path, folder: Folder) -> None:
+def check_nothing_lost(home: Path, folder: Folder, tracking: str | None = None) -> None:
     """The invariants of a search that ended, whatever happened on the way."""
     book = read_book(folder.history)
     assert book.state == "complete"
@@ -92,13 +92,13 @@ def check_nothing_lost(home: Path, folder: Folder) -> None:
         assert trial.state in ENDED and not trial.again, trial
         clock = [report["samples"] for report in trial.reports]
         assert clock == sorted(set(clock)), f"trial {trial.number} reported {clock}"
-    check_mlflow(home, folder)
+    check_mlflow(home, folder, tracking)
     check_study(folder)
 
 
-def check_mlflow(home: Path, folder: Folder) -> None:
+def check_mlflow(home: Path, folder: Folder, uri: str | None = None) -> None:
     """One run for each trial and one for the search, every metric once, all closed."""
-    book, client = read_book(folder.history), MlflowClient(f"sqlite:///{home}/mlflow.db")
+    book, client = read_book(folder.history), MlflowClient(uri or f"sqlite:///{home}/mlflow.db")
     (experiment,) = [e for e in client.search_experiments() if e.name == "killed"]
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     children = {

@@ -12,12 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import boto3
 import pytest
@@ -36,9 +37,11 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def wait_for(what: str, ready: object, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(
+    what: str, ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path
+) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not ready():  # type: ignore[operator]
+    while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{what} did not start: {log.read_text()[-2000:]}")
         time.sleep(0.1)
@@ -91,7 +94,7 @@ class S3:
         self.process.kill()
         self.process.wait()
 
-    def client(self) -> object:
+    def client(self) -> Any:
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -104,10 +107,10 @@ class S3:
         """Whether a bucket can be made and written: all of its parts have found each other."""
         try:
             client = self.client()
-            names = [b["Name"] for b in client.list_buckets()["Buckets"]]  # type: ignore[attr-defined]
+            names = [b["Name"] for b in client.list_buckets()["Buckets"]]
             if BUCKET not in names:
-                client.create_bucket(Bucket=BUCKET)  # type: ignore[attr-defined]
-            client.put_object(Bucket=BUCKET, Key=".ready", Body=b"ready")  # type: ignore[attr-defined]
+                client.create_bucket(Bucket=BUCKET)
+            client.put_object(Bucket=BUCKET, Key=".ready", Body=b"ready")
         except Exception:
             return False
         return True
@@ -152,9 +155,6 @@ class Postgres:
         self.uri = f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/mlflow"
         if os.getuid() == 0:
             shutil.chown(folder, "postgres")
-            for parent in folder.parents:  # pytest's folders are its user's alone
-                if parent.name.startswith("pytest-"):
-                    parent.chmod(0o711)
         self._run("initdb", "-D", str(self.data), "--auth=trust", "-U", "postgres", "-N")
 
     def start(self) -> None:
@@ -214,13 +214,15 @@ def _as_postgres(program: str, *arguments: str) -> list[str]:
 
 
 @pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     if not (POSTGRES / "postgres").exists():
         pytest.skip(f"no PostgreSQL in {POSTGRES}")
-    server = Postgres(tmp_path_factory.mktemp("postgres"))
-    server.start()
-    yield server
-    server.stop()
+    # pytest's own folders are for its user alone, and PostgreSQL may not run as root
+    with tempfile.TemporaryDirectory(prefix="dsw-pg-") as folder:
+        server = Postgres(Path(folder))
+        server.start()
+        yield server
+        server.stop()
 
 
 class Mlflow:
@@ -266,7 +268,3 @@ class Mlflow:
         except (OSError, urllib.error.URLError):
             return False
         return True
-
-
-def tail(log: IO[str], lines: int = 20) -> str:
-    return "".join(log.readlines()[-lines:])

@@ -154,6 +154,9 @@ def test_another_laptop_sees_it_with_the_token_alone(
     mine = other.say("logs", id, "0")
     assert "takes this trial" in mine and "adam-0 is complete" in mine and "sgd-1" not in mine
     assert not list(other.home.glob("*")), "asking leaves nothing behind"
+    report = other.get("report", id)
+    assert report["search"] == id
+    assert (other.home / id / "report" / "report.html").stat().st_size > 10_000
 
 
 def test_an_export_is_brought_to_the_laptop_and_trains_there(
@@ -285,7 +288,17 @@ def test_down_and_up_again_lose_nothing(here: Laptop) -> None:
         "report_every: 10", "report_every: 500"
     )
     id = here.get("submit", here.spec(long))["id"]
-    until(lambda: here.get("status", id), lambda found: found["trials"].get("running"))
+    both = os.cpu_count() or 1
+    until(lambda: here.get("status", id), lambda found: found["trials"].get("running") == both)
+    second = here.get("submit", here.spec())["id"]
+    waits = until(lambda: here.get("status", second), lambda found: "held by" in found["why"])
+    assert waits["state"] == "pending" and f"held by {id} ({both} trials)" in waits["why"]
+    third = here.get("submit", here.spec())["id"]
+    behind = lambda found: f"behind {second}" in found["why"]  # noqa: E731
+    until(lambda: here.get("status", third), behind)
+    for waiting in (third, second):
+        assert "ended before it began" in here.say("cancel", waiting)
+        assert here.wait(waiting, "cancelled")["trials"] == {}
     assert f"{id} is interrupted" in here.say("down")
     assert here.get("status", id)["state"] == "interrupted"
     assert {row["state"] for row in here.get("status")["services"]} == {"down"}

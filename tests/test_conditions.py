@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from books import export_of
 from conftest import make_config
 
 from trainable import checkpoint
 from trainable.datasets import Data, load_data
+from trainable.exported import Exported
 from trainable.train import TrainState, network, report, sample, train_until
 
 DATASET = {"type": "conditioned:images"}
@@ -94,3 +96,16 @@ def test_diffusers_models_refuse_conditions() -> None:
     model = {"type": "diffusers:UNet2DModel"}
     with pytest.raises(ValueError, match="takes labels, but no conditions"):
         TrainState(make_config(dataset=DATASET, model=model), load())
+
+
+def test_an_exported_model_has_to_be_told_its_conditions(tmp_path: Path) -> None:
+    state, export = export_of(make_config(dataset=DATASET), tmp_path)
+    exported, given = Exported(export), torch.rand(3, 2, 2)
+    assert torch.equal(
+        exported.sample(3, steps=2, labels=given), sample(state, "raw", 3, steps=2, labels=given)
+    )
+    flat = exported.sample(3, steps=2, labels=given.flatten(1).tolist())
+    assert torch.equal(flat, exported.sample(3, steps=2, labels=given))
+    for wrong in (None, torch.rand(3, 3), torch.rand(2, 2, 2)):
+        with pytest.raises(ValueError, match="4 numbers for each of 3 samples"):
+            exported.sample(3, labels=wrong)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from books import Writer, curve
+from books import Writer, curve, export_of
 from conftest import make_config
 from ruamel.yaml import YAML
 
@@ -85,22 +85,33 @@ def test_an_exported_model_samples_what_the_training_sampled(
     assert torch.equal(Exported(tmp_path / "out").sample(4, steps=5), expected)
 
 
-def test_a_class_conditional_model_is_exported_with_its_classes(
-    home: Path, tmp_path: Path
-) -> None:
-    dataset = {"type": "digits", "labels": True}
-    writer = Writer(trial=make_config().model_dump(include={"model", "batch_size", "steps"}))
-    config = make_config(dataset=dataset)
-    labelled = load_data(config.dataset)
-    state = TrainState(config, labelled)
-    folder = Folder(Home().path / "tiny-000000")
-    writer.trial("adam", 1e-3, curve(0.5))
-    writer.book.trials[0].config = config.model_dump(mode="json")
-    checkpoint.save(state, folder.trial(0) / checkpoint.NAME, None)
-    write_export(folder, writer.book, writer.book.trials[0], tmp_path / "out")
-    exported = Exported(tmp_path / "out")
+def test_a_class_conditional_model_is_exported_with_its_classes(tmp_path: Path) -> None:
+    _, export = export_of(make_config(dataset={"type": "digits", "labels": True}), tmp_path)
+    exported = Exported(export)
     assert exported.examples[:2] == ((1, 8, 8), 10)
     assert exported.sample(3, steps=2).shape == (3, 1, 8, 8)
+    assert exported.sample(3, steps=2, labels=[9, 9, 0]).shape == (3, 1, 8, 8)
+    for wrong in ([0, 10, 1], [0, 1], [0.0, 1.0, 2.0], [-1, 0, 1]):
+        with pytest.raises(ValueError, match="want 3 classes from 0 to 9"):
+            exported.sample(3, labels=wrong)
+
+
+def test_a_model_of_a_table_samples_beyond_the_range_of_images(tmp_path: Path) -> None:
+    config = make_config(
+        model={"type": "mlp", "width": 16}, dataset={"type": "table", "name": "wine"}
+    )
+    state, export = export_of(config, tmp_path)
+    drawn = Exported(export).sample(4, steps=2)
+    assert torch.equal(drawn, sample(state, "raw", 4, steps=2)) and drawn.abs().max() > 1
+
+
+def test_what_is_not_the_models_to_say_is_refused(tmp_path: Path) -> None:
+    exported = Exported(export_of(make_config(), tmp_path)[1])
+    with pytest.raises(ValueError, match="trained without"):
+        exported.sample(2, labels=[0, 1])
+    exported.config = exported.config.model_copy(update={"loss": "mine.process:loss"})
+    with pytest.raises(ValueError, match=r"mine\.process:loss: its own code has to sample it"):
+        exported.sample(2)
 
 
 class Bucket(BaseHTTPRequestHandler):

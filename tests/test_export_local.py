@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_config, make_spec
+from rich.console import Console
 from safetensors.torch import load_file
 
+from search.describe import yaml_text
 from search.errors import BadInput
 from search.export import export_best
 from search.history import FORMAT, History
 from search.home import Folder, Home
 from search.training import read_config, train_config
 from trainable import checkpoint
-from trainable.datasets import load_data
+from trainable.datasets import Data, load_data
 from trainable.train import TrainState, build_model, report, train_until
 
 
@@ -110,3 +113,15 @@ def test_without_a_complete_trial_there_is_nothing_to_export(
     with pytest.raises(BadInput, match="nothing to export, no trial is complete"):
         export_best(folder, history.book, tmp_path / "best")
     assert not (tmp_path / "best").exists()
+
+
+def test_train_tells_what_the_data_has_to_say_of_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.yaml").write_text(yaml_text(make_config().model_dump(mode="json")))
+    data = load_data(make_config().dataset)
+    told = Data(*data.parts, notes=("3 examples of 100 moved",))
+    monkeypatch.setattr("trainable.solo.load_data", lambda _: told)
+    stream = StringIO()
+    train_config(tmp_path / "config.yaml", None, None, None, Console(file=stream))
+    assert stream.getvalue().startswith("note: 3 examples of 100 moved\n")

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +13,7 @@ from conftest import make_spec
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image
+from servers import free_port, mlflow_server, wait_until
 
 from search import record
 from search.errors import BadInput
@@ -86,7 +81,8 @@ def ask(history: History, spec: SearchSpec, number: int) -> None:
 def metrics(trial: int, step: int) -> dict[str, Any]:
     values = {name: trial + step / 100 + i for i, name in enumerate(REPORT_METRICS)}
     ends = dict.fromkeys(END_METRICS, 1000) | {"parameters": 100}
-    return values | ends | {"step": step, "samples": 8 * step, "weights": "raw"}
+    failed = {"quality_error": "quality: not finite"} if trial == 0 else {}
+    return values | ends | {"step": step, "samples": 8 * step, "weights": "raw"} | failed
 
 
 @pytest.fixture
@@ -130,6 +126,8 @@ def assert_all_there(uri: str, spec: SearchSpec, folder: Folder) -> None:
     best = metrics(0, 12)["val_loss"]  # the only complete trial's
     assert parent.data.metrics["val_loss"] == parent.data.metrics["best_val_loss_adam"] == best
     assert set(children) == set(range(len(ENDS)))
+    assert children[0].data.tags["diffsweep.quality_error"] == "quality: not finite"
+    assert "diffsweep.quality_error" not in children[1].data.tags
     for number, state in enumerate(ENDS):
         run = children[number]
         tags = run.data.tags
@@ -253,58 +251,6 @@ def test_the_experiment_has_views_that_people_can_change(spec: SearchSpec, folde
     tell(another.history, spec, another.id)
     deliver(spec, another)
     assert client.get_experiment_by_name("tiny").tags[views[0]] == "changed"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def mlflow_server(folder: Path, port: int) -> Iterator[str]:
-    """An MLflow server on loopback, ended with the context."""
-    uri = f"http://127.0.0.1:{port}"
-    arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination"]
-    # read-only for MLflow's own tests where it sees pytest in the environment
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
-    environment |= {
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    with (folder / "server.log").open("a") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *arguments, *stores, str(folder / "files")],
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            wait_until(lambda: answers(uri), process)
-            yield uri
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def answers(uri: str) -> bool:
-    try:
-        urllib.request.urlopen(f"{uri}/health", timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
-def wait_until(
-    condition: Callable[[], bool], process: subprocess.Popen[bytes] | None = None
-) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline
-        assert process is None or process.poll() is None, "the server ended"
-        time.sleep(0.1)
 
 
 def test_a_server_that_goes_away_and_comes_back_has_everything_once(

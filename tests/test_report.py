@@ -14,10 +14,12 @@ from books import CONFIRMED, LRS, Writer, curve, whole, with_test
 from search.dimensions import Range
 from search.home import Folder
 from search.insight import best_of, edge, importance, rungs
+from search.plots import draw_all
 from search.report import reached, report_of, write_report
 from search.report_tables import quality_table
 from search.standing import standing
 from search.verdict import NOT_SHOWN
+from search.wording import data_name, how_sure, told
 
 SECTIONS = ("setting", "next", "verdicts", "optimizers", "curves", "learning_rate", "stability")
 
@@ -242,3 +244,37 @@ def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
 
 def test_the_report_of_the_same_history_is_the_same() -> None:
     assert report_of(whole()) == report_of(whole())
+
+
+def test_samples_that_could_not_be_measured_are_a_warning() -> None:
+    writer = Writer()
+    for _ in range(2):
+        writer.trial("adam", 1e-3, curve(0.2, quality_error="quality: not finite"))  # type: ignore[arg-type]
+    warnings = report_of(writer.finish())["warnings"]
+    assert "The samples of 2 trials could not be measured: quality: not finite." in warnings
+
+
+def test_a_reader_learns_which_differences_the_seeds_could_not_show() -> None:
+    content = report_of(whole())
+    best = [v for v in content["verdicts"] if v["a"] == content["verdicts"][0]["a"]]
+    for v in best:
+        reach = (v["interval"][1] - v["interval"][0]) / 2 + v["margin"]
+        assert (abs(v["difference"]) > reach) == (v["verdict"] != NOT_SHOWN)
+    assert "a claim took a measured difference of more than" in how_sure(content)
+    assert "more than" not in how_sure(report_of(Writer().book))
+
+
+def test_warmup_and_clipping_are_drawn_only_where_they_were_searched(tmp_path: Path) -> None:
+    writer = Writer()
+    for lr in (1e-4, 1e-3):
+        writer.trial("adam", lr, curve(0.2))
+    assert "effects" not in draw_all(writer.book, report_of(writer.book), tmp_path)
+    writer.trial("adam", 2e-3, curve(0.2), warmup=0.04)
+    assert "effects" in draw_all(writer.book, report_of(writer.book), tmp_path)
+
+
+def test_data_and_model_are_named_as_people_know_them() -> None:
+    assert data_name({"type": "table", "name": "wine", "path": None}) == "wine"
+    assert data_name({"type": "folder", "path": "/data/photos"}) == "photos"
+    assert data_name({"type": "digits", "labels": False}) == "digits"
+    assert told({"type": "mlp", "width": 128}, 12345) == "mlp (width 128, 12,345 parameters)"

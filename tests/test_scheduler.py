@@ -118,11 +118,15 @@ def test_the_median_rule_stops_what_is_worse_than_the_others_average() -> None:
         ({}, [2, 4, 8]),
         ({"space": {"warmup": {"low": 0.0, "high": 0.25}}}, [8]),
         ({"space": {"warmup": {"steps": [0, 3]}}}, [6, 12]),
-        ({"space": {"warmup": 0.6}}, []),
+        ({"space": {"warmup": 0.6}}, [10]),
+        ({"space": {"warmup": 0.6}, "scheduler": {"grace_steps": None}}, []),
+        ({"space": {"warmup": 0.05}}, [1, 2, 4, 8]),
+        ({"space": {"warmup": 0.0}, "scheduler": {"type": "hyperband"}}, [2, 4, 8]),
+        ({"space": {"warmup": 0.0}, "scheduler": {"grace_steps": None}}, [2, 4, 8]),
         ({"scheduler": {"grace_steps": 3, "reduction_factor": 3}}, [3, 9]),
     ],
 )
-def test_grace_is_an_eighth_of_the_budget_and_twice_the_longest_warmup(
+def test_grace_is_a_share_of_the_budget_and_after_the_warmup(
     keys: dict[str, object], steps: list[int]
 ) -> None:
     spec = make_spec(**keys)  # 16 steps of 8 examples

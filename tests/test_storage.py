@@ -181,18 +181,20 @@ def test_a_server_that_lets_names_be_created_twice_is_refused(
         check_storage(str(tmp_path))
 
 
-def test_an_outage_is_waited_for_by_s3_after_pickling(s3: S3) -> None:
+def test_an_outage_is_waited_for_by_s3_after_pickling(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server that is away at first: the pickled storage tries again until it is there."""
     storage = open_storage(f"s3://{BUCKET}/outage", attempts=12)
     assert pickle.loads(pickle.dumps(storage)).attempts == 12  # type: ignore[attr-defined]
     (port,) = free_ports(1)
-    os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     away = pickle.loads(pickle.dumps(open_storage(f"s3://{BUCKET}/outage", attempts=12)))
     relay = threading.Timer(2.0, relay_to, (port, s3.port))
     relay.daemon = True
     relay.start()
     away.write("late", b"but there")
-    os.environ["AWS_ENDPOINT_URL"] = s3.endpoint
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
     assert storage.read("late") == b"but there"
 
 
@@ -252,9 +254,8 @@ def test_files_with_locks_are_refused_on_a_network_file_system(
 ) -> None:
     check_local(tmp_path, "DIFFSWEEP_HOME", "use another")
     monkeypatch.setattr("search.storage.network_kind", lambda path: "nfs4")
-    with pytest.raises(
-        BadInput, match=r"DIFFSWEEP_HOME: .*\(nfs4\), where its locks.*use another"
-    ):
+    fault = r"DIFFSWEEP_HOME: .*\(nfs4\), where its locks.*use another"
+    with pytest.raises(BadInput, match=fault):
         check_local(tmp_path, "DIFFSWEEP_HOME", "use another")
 
 

@@ -41,6 +41,7 @@ def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> N
         "shape": list(state.batches.shape),
         "classes": state.batches.classes,
         "features": state.data.features,
+        "limit": state.limit,
     }
     write_atomically(path, content)
 
@@ -77,9 +78,10 @@ def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
 
 
 def read_kind(path: Path) -> dict[str, str]:
-    """The shape and the number of classes of the examples, as safetensors' metadata has them."""
+    """What a model has to know of its examples, as safetensors' metadata has it."""
     content = torch.load(path, map_location="cpu", weights_only=True)
-    return {key: json.dumps(content[key]) for key in ("shape", "classes", "features")}
+    keys = ("shape", "classes", "features", "limit")
+    return {key: json.dumps(content[key]) for key in keys if key in content}
 
 
 def write_atomically(path: Path, content: Any) -> None:

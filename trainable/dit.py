@@ -69,13 +69,13 @@ class DiT(nn.Module):
     def cut(self, x: Tensor) -> Tensor:
         """[B, C, (H,) W] -> [B, tokens, numbers of a patch]."""
         (rows, columns), (high, wide) = self.grid, self.sides
-        x = x.reshape(len(x), self.channels, rows, high, columns, wide)
-        return x.permute(0, 2, 4, 1, 3, 5).reshape(len(x), rows * columns, -1)
+        x = x.reshape(x.shape[0], self.channels, rows, high, columns, wide)
+        return x.permute(0, 2, 4, 1, 3, 5).reshape(x.shape[0], rows * columns, -1)
 
     def join(self, tokens: Tensor, x: Tensor) -> Tensor:
         """The inverse of `cut`, in the shape of x."""
         (rows, columns), (high, wide) = self.grid, self.sides
-        tokens = tokens.reshape(len(x), rows, columns, self.channels, high, wide)
+        tokens = tokens.reshape(x.shape[0], rows, columns, self.channels, high, wide)
         return tokens.permute(0, 3, 1, 4, 2, 5).reshape(x.shape)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from ruamel.yaml import YAML
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainable.build import build_model, pick_device
 from trainable.config import TrialConfig
-from trainable.diffusion import Network, build_process
+from trainable.diffusion import build_process
+from trainable.sampling import draw
+from trainable.shelf import use_code
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 
@@ -24,36 +26,77 @@ class Examples(NamedTuple):
     shape: tuple[int, ...]  # of one example
     classes: int  # 0 without labels
     features: int  # of a condition per example; 0 without
+    limit: float  # that no number of an example exceeds
+
+    @classmethod
+    def read(cls, path: Path) -> Examples:
+        """From what an export writes beside the weights."""
+        with safe_open(path, "pt") as file:
+            kind = {key: json.loads(value) for key, value in file.metadata().items()}
+        limit = kind.get("limit", 1.0)  # of exports that don't say: what images have
+        return cls(tuple(kind["shape"]), kind["classes"], kind["features"], limit)
 
 
 class Exported:
-    """The model in a folder that `diffsweep export` wrote."""
+    """The model in a folder that `diffsweep export` wrote.
 
-    def __init__(self, folder: Path | str, device: str = "auto") -> None:
+    Args:
+        network: taken in place of the one that config and weights make, such as what
+            `mlflow.pytorch.load_model` gives; called network(x, t), or network(x, t, labels).
+    """
+
+    def __init__(
+        self, folder: Path | str, device: str = "auto", network: nn.Module | None = None
+    ) -> None:
         folder = Path(folder)
         given = YAML(typ="safe", pure=True).load((folder / CONFIG).read_text())
         self.config = TrialConfig.model_validate(given)
         self.device = pick_device(device)
-        with safe_open(folder / WEIGHTS, "pt", device=str(self.device)) as file:
-            metadata = file.metadata()
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        self.examples = Examples(
-            tuple(json.loads(metadata["shape"])),
-            int(metadata["classes"]),
-            int(metadata["features"]),
-        )
+        self.examples = Examples.read(folder / WEIGHTS)
         self.process = build_process(self.config.diffusion, self.device)
+        self.model = self._load(folder / WEIGHTS) if network is None else network
+
+    def _load(self, path: Path) -> nn.Module:
+        with safe_open(path, "pt", device=str(self.device)) as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        use_code(folder for folder in self.config.code if Path(folder).is_dir())
         model = build_model(self.config, self.examples, self.process.time_scale)
         model.load_state_dict(weights)
-        self.model = model.to(self.device).eval()
+        return model.to(self.device).eval()
 
     @torch.no_grad()
-    def sample(self, count: int, steps: int = 40, seed: int = 0) -> Tensor:
-        """`count` samples, [count, *shape], from noise of this seed; classes take turns."""
+    def sample(self, count: int, steps: int = 40, seed: int = 0, labels: Any = None) -> Tensor:
+        """`count` samples, [count, *shape], from noise of this seed.
+
+        `labels` are classes [count], or conditions [count, ...]. Without them, classes take
+        turns; conditions have to be given, since the data that has them is not here.
+
+        Raises:
+            ValueError: the labels are not of this model, or its process is the user's own.
+        """
+        if self.config.loss is not None:
+            raise ValueError(f"trained by {self.config.loss}: its own code has to sample it")
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(count, *self.examples.shape, generator=generator).to(self.device)
-        network: Network = self.model
-        if self.examples.classes:
-            labels = torch.arange(count, device=self.device) % self.examples.classes
-            network = lambda x, t: self.model(x, t, labels)  # noqa: E731
-        return self.process.sample(network, noise, steps).float().cpu()
+        told = self._told(count, labels)
+        return draw(self.process, self.model, noise, told, steps, self.examples.limit)
+
+    def _told(self, count: int, labels: Any) -> Tensor | None:
+        """Labels as the network takes them; None if it takes none."""
+        classes, features = self.examples.classes, self.examples.features
+        if labels is None and not features:
+            return torch.arange(count) % classes if classes else None
+        if not (classes or features):
+            raise ValueError("labels: this model was trained without")
+        given = torch.as_tensor([] if labels is None else labels)
+        if features:
+            if len(given) != count or given.numel() != count * features:
+                raise ValueError(
+                    f"labels: this model needs conditions, {features} numbers for each of "
+                    f"{count} samples; got shape {tuple(given.shape)}"
+                )
+            return given.float().view(count, 1) if given.ndim == 1 else given.float()
+        known = given.shape == (count,) and ((given >= 0) & (given < classes)).all()
+        if given.is_floating_point() or not known:
+            raise ValueError(f"labels: want {count} classes from 0 to {classes - 1}")
+        return given.long()

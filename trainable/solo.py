@@ -16,21 +16,28 @@ from trainable.shelf import use_code
 from trainable.train import TrainState, next_report, report, sample, train_until
 
 Progress = Callable[[dict[str, Any]], None]
+Note = Callable[[str], None]
 
 
 def train(
-    config: TrialConfig, out: Path | None = None, progress: Progress | None = None
+    config: TrialConfig,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    note: Note | None = None,
 ) -> dict[str, Any]:
     """Train `config` over its full budget and return its last report.
 
     With `out`, the checkpoint, the metrics and a sample grid are written there. `progress` is
-    called with each report.
+    called with each report, `note` with what people should know of the data.
 
     Raises:
         ValueError: the data or the model can't be trained.
     """
     use_code(config.code)
     data = load_data(config.dataset)
+    if note:
+        for line in data.notes:
+            note(line)
     state = TrainState(config, data)
     metrics: dict[str, Any] = {}
     while state.samples < config.samples and state.diverged_at is None:

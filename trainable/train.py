@@ -31,6 +31,7 @@ from trainable.finetune import prepare
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import TEST_METRICS, TEST_SEED, DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
+from trainable.sampling import draw
 from trainable.stability import (
     VARIANCE_EVERY,
     VARIANCE_SHARE,
@@ -40,7 +41,6 @@ from trainable.stability import (
 )
 from trainable.tensors import view
 
-SAMPLE_BATCH = 128  # samples drawn at once
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
 
@@ -235,14 +235,8 @@ def sample(
         else:
             labels = conditions(state.data.train, count)
     state.model.eval()
-    parts = []
-    for start in range(0, count, SAMPLE_BATCH):
-        cut, bound = slice(start, start + SAMPLE_BATCH), net
-        if labels is not None:
-            bound = partial(_with_labels, net, labels[cut].to(state.device))
-        with autocast(state):
-            parts.append(state.process.sample(bound, noise[cut], steps, state.limit).float().cpu())
-    return torch.cat(parts)
+    with autocast(state):
+        return draw(state.process, net, noise, labels, steps, state.limit)
 
 
 def conditions(part: Part | FiledPart, count: int) -> Tensor:
@@ -250,11 +244,6 @@ def conditions(part: Part | FiledPart, count: int) -> Tensor:
     given = part.take(np.arange(count) % len(part.x)).labels
     assert given is not None
     return view(given)
-
-
-def _with_labels(net: Network, labels: Tensor, x: Tensor, t: Tensor) -> Tensor:
-    answer: Tensor = net(x, t, labels)
-    return answer
 
 
 def network(state: TrainState, weights: str) -> Network:
