@@ -204,10 +204,8 @@ class Cluster:
 
     def nodes(self) -> int | None:
         done = self.diffsweep("status", "-o", "json")
-        found: int | None = (
-            json.loads(done.stdout)["cluster"].get("nodes") if done.stdout else None
-        )
-        return found
+        seen: dict[str, Any] = json.loads(done.stdout)["cluster"] if done.stdout else {}
+        return seen.get("nodes")
 
     def submit(self) -> str:
         """Submit the search from the client; its code is nowhere else but there."""
@@ -224,14 +222,20 @@ class Cluster:
         return self.hosts[start["driver"].partition(":")[0]]
 
     def ledger(self, search: str) -> list[Note]:
-        """All steps that were ever taken, on any host, in the order of time."""
-        asked = (e for e in self.services.history(search) if e["event"] == "ask")
+        """All its steps that were ever taken, on any host, in the order of time.
+
+        Its trials are told by their learning rates. They are those of every search here, which
+        come one after the other.
+        """
+        history = self.services.history(search)
+        asked = (e for e in history if e["event"] == "ask")
         trials = {e["config"]["optimizer"]["lr"]: e["trial"] for e in asked}
+        began = history[0]["time"] / 1000 if history else 0.0
         notes = []
         for path in self.lab.folder.glob("*/ledger/*"):
             whole = (line for line in path.read_text().splitlines() if line.endswith("]"))
             for lr, *rest in map(json.loads, whole):
-                if lr in trials:
+                if lr in trials and rest[-1] >= began:
                     notes.append(Note(trials[lr], *rest))
         return sorted(notes, key=lambda note: note.time)
 

@@ -87,9 +87,12 @@ class Host:
             steps.append(f"mount --bind {path} {target}")
         steps += [f"mount --rbind {self.disk} /tmp", "cd /", f"exec {sys.executable} -c '{INIT}'"]
         inside = ("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc")
-        self._outer = subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, *inside, "sh", "-ec", " && ".join(steps)]
-        )
+        with (self.disk / "log").open("ab") as log:
+            self._outer = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *inside, "sh", "-ec", " && ".join(steps)],
+                stdout=log,
+                stderr=log,
+            )
         self.init = self._first_process(self._outer)
 
     def _first_process(self, outer: subprocess.Popen[bytes]) -> psutil.Process:
@@ -99,7 +102,7 @@ class Host:
                 if child.cmdline()[:1] == [sys.executable]:
                     return child
             time.sleep(0.05)
-        raise RuntimeError(f"{self.name} does not boot")
+        raise RuntimeError(f"{self.name} does not boot: {(self.disk / 'log').read_text()[-500:]}")
 
     def command(self, *command: str, **environment: str) -> list[str]:
         """A command as this host runs it, with no more of an environment than is given."""
