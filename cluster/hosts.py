@@ -6,6 +6,7 @@ Its machines need nothing but a Python with diffsweep's dependencies.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import secrets
 import subprocess
@@ -113,7 +114,7 @@ def ssh(inventory: Inventory, machine: Machine, script: str) -> str:
         BadInput: the host can't be logged in to, or the script fails.
     """
     user = f"{inventory.user}@" if inventory.user else ""
-    configured = ["-F", inventory.ssh_config] if inventory.ssh_config else []
+    configured = ["-F", os.path.expanduser(inventory.ssh_config)] if inventory.ssh_config else []
     options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
     command = ["ssh", *configured, *options, f"{user}{machine.address}", "sh", "-s"]
     try:

@@ -214,6 +214,7 @@ class Cluster:
         (self.client.home / "spec.yaml").write_text(SPEC)
         id: str = self.get("submit", "spec.yaml")["id"]
         (self.client.home / "modules" / "mine.py").unlink()
+        self.until(lambda: self.services.history(id), len)
         return id
 
     def driver(self, search: str) -> Host:
