@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install run test chaos lab known-results check fix bench-trial bench-slots ui clean
+SYNE := tests/bench/.venv-syne
+
+.PHONY: help install run test chaos lab known-results check fix ui clean
+.PHONY: bench bench-search bench-trial bench-slots
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -41,6 +44,18 @@ fix: $(INSTALLED)  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+bench: bench-search bench-trial bench-slots  ## every benchmark
+
+$(SYNE)/installed: tests/bench/syne-requirements.txt cluster/constraints.txt
+	@test -d $(SYNE) || $(PYTHON) -m venv $(SYNE)
+	@echo "Installing Syne Tune into $(SYNE) (400 MB) ..."
+	@$(SYNE)/bin/python -m pip install -q --disable-pip-version-check -c cluster/constraints.txt -r $<
+	@$(SYNE)/bin/python -m pip install -q --disable-pip-version-check --no-deps syne-tune==0.16.0
+	@touch $@
+
+bench-search: $(INSTALLED) $(SYNE)/installed  ## the search engine against other tools (an hour)
+	@$(BIN)/python tests/bench/bench_search.py
+
 bench-trial: $(INSTALLED)  ## samples per second of a trial against hand-written loops
 	@$(BIN)/python tests/bench/bench_trial.py
 
@@ -52,4 +67,4 @@ ui: $(INSTALLED)  ## the MLflow UI on what `make run` recorded
 	@$(BIN)/diffsweep ui
 
 clean:  ## remove the environment and the caches, but no search
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info dist
+	rm -rf $(VENV) $(SYNE) .mypy_cache .ruff_cache .pytest_cache *.egg-info dist

@@ -118,6 +118,7 @@ def unbegun(job: Job) -> dict[str, Any]:
         "trials": {},
         "optimizers": {},
         "best": None,
+        "pareto": None,
         "budget": {"trials": trials, "wall_clock": {"used": 0.0, "of": None}},
         "seconds_left": None,
         "why": "its driver is starting",

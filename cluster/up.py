@@ -220,6 +220,7 @@ def ray_environment(home: Home, local: dict[str, Any]) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": local["token"],
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # GPUs are hidden from trials that ask for none
         "DASHBOARD_METRIC_PORT": str(free_port()),
         "AUTOSCALER_METRIC_PORT": str(free_port()),
         "DIFFSWEEP_HOME": str(home.path),

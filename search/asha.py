@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -94,7 +95,9 @@ class Asha:
 
     def promotable(self, peers: Sequence[Trial]) -> Trial | None:
         paused = {trial.number: trial for trial in peers if trial.state == "paused"}
-        first = self.first_deciding(peers) if paused else 0
+        if not paused:
+            return None
+        first = self.first_deciding(peers)
         for index in reversed(range(len(self.rungs))):
             for number in self._best(index, peers, first):
                 if number in paused and self._rung_of(paused[number]) == index:
@@ -102,6 +105,8 @@ class Asha:
         return None
 
     def hopeless(self, peers: Sequence[Trial], to_come: int) -> list[Trial]:
+        if to_come >= (self.reduction_factor - 1) * len(peers):
+            return []  # there will be a place for each of them
         lost, worth = [], self.worth(peers)
         for index in range(len(self.rungs)):
             if self.measured and (worth[index] or 0.0) < LEAST_WORTH:
@@ -131,8 +136,8 @@ class Asha:
                 for trial in peers
                 if (value := self.results.at(trial, self.rungs, index)) is not None
             ]
-            later = [self._next_value(trial, index) for _, trial in entered]
-            found.append(rank_correlation([value for value, _ in entered], later))
+            later = tuple(self._next_value(trial, index) for _, trial in entered)
+            found.append(rank_correlation(tuple(value for value, _ in entered), later))
         return found
 
     def worth(self, peers: Sequence[Trial]) -> list[float | None]:
@@ -194,8 +199,8 @@ class Asha:
 
     def _rung_of(self, trial: Trial) -> int | None:
         """The highest rung that a trial has entered."""
-        passed = [i for i, level in enumerate(self.rungs) if level <= trial.samples]
-        return passed[-1] if passed else None
+        passed = bisect_right(self.rungs, trial.samples)
+        return passed - 1 if passed else None
 
     def _entry(self, trial: Trial, index: int) -> int:
         level = self.rungs[index]

@@ -1,14 +1,14 @@
-"""Faults of a spec that need more than one key to see, and keys whose capability is to come."""
+"""Faults of a spec that need more than one key to see."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from search.dimensions import Knobs, Range
-from search.reading import KeyPath, in_words, nearest, shown
+from search.reading import KeyPath, in_words, nearest
 from search.space import WarmupSteps, keeps_lr
 from search.storage import uri_fault
 from trainable.config import TrialConfig
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     """Faults that need more than one key to see: where, and what is wrong."""
-    yield from _not_yet(spec)
     for name, knobs in spec.space.optimizer.items():
         yield from _check_optimizer(name, knobs)
     yield from _check_shared(spec)
     yield from _check_baselines(spec)
     yield from _check_sampler(spec)
     yield from _check_own_code(spec)
+    yield from _check_workers(spec)
     yield from _check_objectives(spec)
     if spec.resources.gpu > 1 and spec.resources.gpu % 1:
         yield (
@@ -120,6 +120,25 @@ def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
                     yield where, f"grid needs lists of choices, {key} is a range"
 
 
+def _check_workers(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    need, where = spec.resources, ("resources", "workers")
+    if need.workers == 1:
+        return
+    sizes = [
+        end
+        for name, dimension in spec.space.shared()
+        if name.partition(".")[0] == "batch_size"
+        for end in dimension.ends
+        if isinstance(end, int | float)
+    ]
+    if need.workers > (smallest := int(min([spec.trial.batch_size, *sizes]))):
+        yield where, f"{need.workers} workers can't share a batch of {smallest}"
+    if need.gpu % 1:
+        yield where, f"several workers need whole GPUs each, resources.gpu is {need.gpu:g}"
+    if spec.trial.device == "mps":
+        yield where, "several workers need trial.device cpu or cuda, got mps"
+
+
 def _check_objectives(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     several, metrics = len(spec.objectives) > 1, [metric for metric, _ in spec.aims]
     where: KeyPath = ("objective", 0, "metric") if several else ("objective", "metric")
@@ -171,19 +190,3 @@ def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             load(target)
         except ValueError as error:
             yield where, str(error).splitlines()[0]
-
-
-def _not_yet(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
-    """Keys of the interface whose capability does not exist yet: refused, never ignored."""
-    for path, asked in NOT_YET.items():
-        value: Any = spec
-        for key in path.split("."):
-            value = getattr(value, key)
-        if asked(value):
-            text = shown(value) if isinstance(value, str | int | float) else "this"
-            yield tuple(path.split(".")), f"{text} is not available yet"
-
-
-NOT_YET: dict[str, Callable[[Any], bool]] = {
-    "resources.workers": lambda value: value > 1,
-}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import pstdev
+from functools import lru_cache
 
 FEWEST = 5  # pairs that a correlation is estimated from
 NORMAL_90 = 1.645  # standard deviations to each side that hold 90 %
@@ -21,8 +21,9 @@ class Correlation:
     pairs: int
 
 
+@lru_cache(maxsize=256)  # most decisions change no rung, and ask for the same again
 def rank_correlation(
-    earlier: Sequence[float], later: Sequence[float | None]
+    earlier: tuple[float, ...], later: tuple[float | None, ...]
 ) -> Correlation | None:
     """How the ranks of trials agree with those at a later rung, which some did not reach (None).
 
@@ -39,9 +40,9 @@ def rank_correlation(
     everyone = ranks(earlier)
     x = ranks([earlier[place] for place in chosen])
     y = ranks([value for value in later if value is not None])
-    if pstdev(x) == 0 or pstdev(y) == 0:
+    if spread(x) == 0 or spread(y) == 0:
         return None
-    widening = max(1.0, pstdev(everyone) / pstdev([everyone[place] for place in chosen]))
+    widening = max(1.0, spread(everyone) / spread([everyone[place] for place in chosen]))
     z = math.atanh(max(-0.999, min(0.999, pearson(x, y))))
     margin = NORMAL_90 * math.sqrt(1.06 / (len(chosen) - 3))
     middle, low, high = (widened(math.tanh(v), widening) for v in (z, z - margin, z + margin))
@@ -56,7 +57,13 @@ def widened(r: float, widening: float) -> float:
 def pearson(x: Sequence[float], y: Sequence[float]) -> float:
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     products = ((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
-    return sum(products) / len(x) / (pstdev(x) * pstdev(y))
+    return sum(products) / len(x) / (spread(x) * spread(y))
+
+
+def spread(x: Sequence[float]) -> float:
+    """The standard deviation."""
+    mean = sum(x) / len(x)
+    return math.sqrt(sum((a - mean) ** 2 for a in x) / len(x))
 
 
 def ranks(values: Sequence[float]) -> list[float]:

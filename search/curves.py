@@ -6,9 +6,10 @@ import csv
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from search.analysis import objective
 from search.errors import BadInput
@@ -19,6 +20,19 @@ COLUMNS = ("optimizer", "lr", "step", "total_steps", "val_ema")
 SETTING = ("dataset", "schedule", "total_steps", "batch", "warmup", "clip", "wd")
 RECORDED = "recorded:"  # before an optimizer's name: its learning rate is all that differs
 Curve = list[tuple[float, float]]  # (share of the budget, loss), ascending
+
+
+class Landscape(Protocol):
+    """What a replay trains on: a loss for every config, at every share of the budget."""
+
+    @property
+    def best(self) -> float:
+        """The best final loss that is known."""
+        ...
+
+    def loss(self, config: Mapping[str, Any], share: float) -> float:
+        """The loss of a trial's config at a share of the budget in (0, 1]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,11 +51,12 @@ class Curves:
         """The best final loss that is known: the least that was recorded."""
         return min(c[-1][1] for rates in self.by_optimizer.values() for c in rates.values())
 
-    def loss(self, optimizer: str, lr: float, share: float) -> float:
-        """The loss at a share of the budget in (0, 1]."""
-        rates = self.by_optimizer[optimizer.removeprefix(RECORDED)]
+    def loss(self, config: Mapping[str, Any], share: float) -> float:
+        """The loss of a config's optimizer and learning rate at a share of the budget."""
+        optimizer = config["optimizer"]
+        rates = self.by_optimizer[optimizer["type"].removeprefix(RECORDED)]
         points = [(math.log(rate), at(curve, share)) for rate, curve in sorted(rates.items())]
-        return interpolate(points, math.log(lr))
+        return interpolate(points, math.log(optimizer["lr"]))
 
     def spec(self, **keys: Any) -> SearchSpec:
         """A search over what was recorded: optimizers and learning rates; all else is fixed."""

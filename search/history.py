@@ -152,6 +152,9 @@ class Mirror(Protocol):
     def flush(self) -> None:
         """Return when all of it is there."""
 
+    def check(self) -> None:
+        """Raise what has ended it, if something has."""
+
     def waiting(self) -> str | None:
         """Why not all of it is there yet, if there is more to it than a moment."""
 
@@ -203,6 +206,11 @@ class History:
     def waiting(self) -> str | None:
         """What keeps the history from being written down, if something does."""
         return None if self.mirror is None else self.mirror.waiting()
+
+    def check(self) -> None:
+        """Raise what keeps decisions from being written down for good, even if none is made."""
+        if self.mirror is not None:
+            self.mirror.check()
 
     def close(self) -> None:
         if self._file is not None:

@@ -55,10 +55,10 @@ class Joined:
         self.dashboard = Dashboard(f"http://{context.dashboard_url}", token_from_environment())
 
     def concurrency(self, spec: SearchSpec) -> int:
-        count = sum(fits(spec.resources, node.cpus, node.gpus) for node in self.dashboard.nodes())
-        if not count:
+        places = sum(fits(spec.resources, node.cpus, node.gpus) for node in self.dashboard.nodes())
+        if places < spec.resources.workers:
             raise BadInput(too_large(spec.resources, self.dashboard))
-        return limited(spec.resources, count)
+        return limited(spec.resources, places)
 
     @contextmanager
     def ray(self, shared_bytes: int) -> Iterator[None]:
@@ -131,7 +131,8 @@ def fault_here(storage: str, marker: str) -> str | None:
 
 def too_large(need: Resources, dashboard: Dashboard) -> str:
     """That no node can hold a trial, in plain words."""
-    wanted = Need(need.cpu, need.gpu)
+    each = f" for each of its {need.workers} workers" if need.workers > 1 else ""
+    wanted = f"{Need(need.cpu, need.gpu)}{each}"
     key = "gpu" if need.gpu else "cpu"
     return (
         f"resources.{key}: a trial needs {wanted}; {largest(dashboard.nodes())}; "

@@ -22,7 +22,7 @@ os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "1",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
@@ -45,25 +45,31 @@ def concurrency(spec: SearchSpec) -> int:
     """
     cpus, gpus = os.cpu_count() or 1, count_gpus()
     need, device = spec.resources, spec.trial.device
+    if device == "cuda" and not need.gpu:
+        raise BadInput(
+            "trial.device: cuda needs resources.gpu above 0, or trials see no GPU; 1 is usual"
+        )
+    several = need.workers > 1
+    shares = f" ({need.workers} workers)" if several else ""
+    or_workers = " or resources.workers" if several else ""
+    if several and device == "auto" and not gpus and has_mps():
+        raise BadInput("resources.workers: several workers can't use mps; want trial.device: cpu")
     if (device == "cuda" and not gpus) or (device == "mps" and not has_mps()):
         raise BadInput(
             f"trial.device: torch finds no {device} device on this machine; want auto or cpu"
         )
-    if need.cpu > cpus:
-        raise BadInput(
-            f"resources.cpu: a trial needs {need.cpu:g} CPUs, this machine has {cpus}; "
-            "lower resources.cpu"
-        )
-    if need.gpu > gpus:
-        raise BadInput(
-            f"resources.gpu: a trial needs {need.gpu:g} GPUs, this machine has {gpus}; "
-            "lower resources.gpu"
-        )
+    for kind, each, there in (("cpu", need.cpu, cpus), ("gpu", need.gpu, gpus)):
+        if each * need.workers > there:
+            wanted = f"{each * need.workers:g} {kind.upper()}s"
+            raise BadInput(
+                f"resources.{kind}: a trial needs {wanted}{shares}, this machine has {there}; "
+                f"lower resources.{kind}{or_workers}"
+            )
     return limited(need, fits(need, cpus, gpus))
 
 
 def fits(need: Resources, cpus: float, gpus: float) -> int:
-    """How many trials a machine with so many CPUs and GPUs holds at once."""
+    """How many workers a machine with so many CPUs and GPUs holds at once."""
     count = int(cpus / need.cpu)
     if need.gpu:
         whole = int(gpus)
@@ -71,8 +77,9 @@ def fits(need: Resources, cpus: float, gpus: float) -> int:
     return count
 
 
-def limited(need: Resources, count: int) -> int:
-    """The number of trials at once, of `count` that there is room for."""
+def limited(need: Resources, places: int) -> int:
+    """The number of trials at once where there is room for so many workers."""
+    count = places // need.workers
     return count if need.concurrent == "auto" else min(need.concurrent, count)
 
 

@@ -19,12 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import trainable
 from trainable.exported import WEIGHTS, Examples, Exported
 
 if TYPE_CHECKING:
     from mlflow.models import Model, ModelSignature
 
 HERE = Path(__file__).parent
+TRAINABLE = Path(trainable.__path__[0])  # on a cluster, not beside this package
 PACKAGES = ("mlflow", "numpy", "pandas", "pydantic", "ruamel.yaml", "safetensors", "torch")
 TRACED = 3  # examples in the traced batch: a size of 1 would be taken for fixed
 logger = logging.getLogger("diffsweep.publish")
@@ -48,7 +50,7 @@ def save_model(export: Path, target: Path, model: Model, code: Iterable[str]) ->
             mlflow_model=model,
             python_model=str(HERE / "mlflow_model.py"),
             artifacts={path.name: str(path) for path in export.iterdir()},
-            code_paths=[str(path) for path in (HERE.parent / "trainable", *own)],
+            code_paths=[str(path) for path in (TRAINABLE, *own)],
             pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
             signature=asked_for(examples),
         )

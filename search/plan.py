@@ -39,6 +39,9 @@ def plan(spec: SearchSpec) -> dict[str, Any]:
         "full_trainings": round(cost, 2),
         "without_early_stopping": spec.budget.trials,
         "notes": list(notes(spec)),
+        "per_trial": {
+            kind: getattr(spec.resources, kind) * spec.resources.workers for kind in ("cpu", "gpu")
+        },
         "baselines": len(baselines(spec.space, spec.trial, spec.baselines)),
     }
 
@@ -70,6 +73,13 @@ def show_plan(spec: SearchSpec, console: Console) -> None:
     for note in planned["notes"]:
         console.print(f"note: {note}", highlight=False)
     show_confirm(planned["confirm"], console)
+    need = planned["per_trial"]
+    if spec.resources.workers > 1:
+        gpus = f" and {need['gpu']:g} GPUs" if need["gpu"] else ""
+        console.print(
+            f"each trial holds {need['cpu']:g} CPUs{gpus}: {spec.resources.workers} workers with "
+            "a part of each batch"
+        )
     console.print(
         f"{spec.budget.trials} trials, {planned['baselines']} of them published defaults: about "
         f"{planned['full_trainings']:.1f} full trainings ({spec.trial.steps} steps of "

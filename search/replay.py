@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from search.curves import Curves, read_csv, read_history
+from search.curves import Curves, Landscape, read_csv, read_history
 from search.curves_mlflow import read_mlflow
 from search.engine import Engine
 from search.errors import BadInput, NoSearch
@@ -37,6 +37,7 @@ class Outcome:
     compute_to_1pct: float  # until a complete trial was within 1 % of the best known; may be inf
     regret: float  # of the best complete trial, relative to the best known
     kept: bool  # whether the best of all proposed was run to its end
+    trace: tuple[tuple[float, float], ...]  # (compute, loss) of each new best complete trial
 
 
 class Clock:
@@ -49,15 +50,17 @@ class Clock:
         return self.now
 
 
-def simulate(spec: SearchSpec, curves: Curves, workers: int) -> Outcome:
-    """One search on recorded curves, with `workers` trials at a time."""
+def simulate(
+    spec: SearchSpec, curves: Landscape, workers: int, limit: float = math.inf
+) -> Outcome:
+    """One search on recorded curves, with `workers` trials at a time, until `limit` is spent."""
     clock = Clock()
     history = History(None, clock)
     history.write("start", search="replay-000000", spec={}, format=1)
     engine = Engine(spec, history)
     full = spec.trial.samples
     queue: list[tuple[float, int, int]] = []  # (time, trial, samples) of the reports to come
-    found, best = math.inf, math.inf
+    trace: list[tuple[float, float]] = []
 
     def work(trial: Trial) -> None:
         target = next_target(engine, trial, full)
@@ -69,24 +72,26 @@ def simulate(spec: SearchSpec, curves: Curves, workers: int) -> Outcome:
             work(trial)
 
     fill()
-    while queue:
+    while queue and queue[0][0] * workers <= limit:
         clock.now, number, samples = heapq.heappop(queue)
         trial = engine.book.trials[number]
-        loss = curves.loss(trial.optimizer, trial.config["optimizer"]["lr"], samples / full)
+        loss = curves.loss(trial.config, samples / full)
         step = samples // spec.trial.batch_size
         if engine.report(number, {"samples": samples, "step": step, "val_loss": loss}):
             work(trial)
-        elif trial.state == "complete" and loss < best:
-            best = loss
-            if best <= NEAR * curves.best:
-                found = min(found, clock.now * workers)
+        elif trial.state == "complete" and (not trace or loss < trace[-1][1]):
+            trace.append((clock.now * workers, loss))
         fill()
-    proposed = [
-        (curves.loss(t.optimizer, t.config["optimizer"]["lr"], 1.0), t)
-        for t in engine.book.trials.values()
-    ]
-    top = min(proposed, key=lambda pair: pair[0])[1]
-    return Outcome(clock.now * workers, found, best / curves.best - 1, top.state == "complete")
+    top = min(engine.book.trials.values(), key=lambda trial: curves.loss(trial.config, 1.0))
+    near = (compute for compute, loss in trace if loss <= NEAR * curves.best)
+    best = trace[-1][1] if trace else math.inf
+    return Outcome(
+        compute=clock.now * workers,
+        compute_to_1pct=next(near, math.inf),
+        regret=best / curves.best - 1,
+        kept=top.state == "complete",
+        trace=tuple(trace),
+    )
 
 
 def next_target(engine: Engine, trial: Trial, full: int) -> int:
@@ -94,7 +99,7 @@ def next_target(engine: Engine, trial: Trial, full: int) -> int:
     return min([full, *(lv for lv in engine.rung_levels(trial) if lv > trial.samples)])
 
 
-def replay(spec: SearchSpec, curves: Curves, workers: int, seeds: int) -> list[Outcome]:
+def replay(spec: SearchSpec, curves: Landscape, workers: int, seeds: int) -> list[Outcome]:
     """The same search with `seeds` different seeds of its sampler."""
     return [
         simulate(

@@ -139,9 +139,13 @@ class Segments:
             self._changed.notify_all()
             while self.position.size < self._wanted and self.failure is None:
                 self._changed.wait(1.0)
-            if self.failure is not None:
-                self._given_up = isinstance(self.failure, StorageAway)
-                raise self.failure
+        self.check()
+
+    def check(self) -> None:
+        """Raise what has ended the writing, as `flush` does; StorageAway only once."""
+        if self.failure is not None and not self._given_up:
+            self._given_up = isinstance(self.failure, StorageAway)
+            raise self.failure
 
     def size(self) -> int:
         """Bytes of the history that are in storage."""

@@ -58,6 +58,7 @@ def smoke(spec: SearchSpec) -> dict[str, Any]:
         "optimizers": rows,
         "batch_size": batch,
         "concurrent": concurrent,
+        "workers": spec.resources.workers,
         "estimated_seconds": seconds,
     }
 
@@ -162,10 +163,11 @@ def show_smoke(found: dict[str, Any], console: Console) -> None:
             f"{row['val_loss']:.4f}" if diverged is None else f"diverged at step {diverged}",
         )
     console.print(table)
+    shared = f", with one worker instead of {n}" if (n := found["workers"]) > 1 else ""
     time_left = timedelta(seconds=round(found["estimated_seconds"]))
     console.print(
         f"The whole search will take about {time_left} with {found['concurrent']} trials at once, "
-        "each as fast as this one was alone."
+        "each as fast as this one was alone" + shared + "."
     )
 
 

@@ -124,6 +124,8 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
         f"{clock(used['wall_clock']['used'])} of time"
         + (f", about {clock(status['seconds_left'])} left" if status["seconds_left"] else "")
     )
+    if status.get("why") and status["state"] in ("pending", "running", "failed"):
+        console.print(status["why"], soft_wrap=True, highlight=False, markup=False)
     if top := status["best"]:
         console.print(f"best: {top['optimizer']}-{top['trial']}, val_loss {top['val_loss']:.4f}")
     columns = ("trials", "complete", "stopped\nearly", "diverged", "best\nval_loss")
@@ -135,7 +137,7 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
         counted = (str(row[key]) for key in ("trials", "complete", "pruned", "diverged"))
         table.add_row(optimizer, *counted, number(row["best"] and row["best"]["val_loss"]))
     console.print(table)
-    if status["pareto"] is not None:
+    if status.get("pareto") is not None:
         console.print(front_table(status["pareto"]))
 
 

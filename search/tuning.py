@@ -30,6 +30,7 @@ from search.spec import SearchSpec
 from trainable.datasets import Data
 from trainable.storage import open_storage
 from trainable.trial import DiffusionTrial
+from trainable.workers import GangTrial
 
 SECRETS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
@@ -151,6 +152,7 @@ class EngineCallback(Adapter, Callback):
             return
         self.looked_at = time.monotonic()
         try:
+            self.engine.history.check()
             for request in take(self.folder):
                 self._act_on(request, trials)
             for number in self.engine.hung():
@@ -182,6 +184,23 @@ class EngineCallback(Adapter, Callback):
                     ray.kill(actor)
 
 
+def trainable(spec: SearchSpec, data: Data) -> Any:
+    """What Tune runs for each trial, with the resources that it needs."""
+    need = spec.resources
+    if need.workers == 1:
+        alone = tune.with_parameters(DiffusionTrial, data=data)
+        return tune.with_resources(alone, {"cpu": need.cpu, "gpu": need.gpu})
+    gang = tune.with_parameters(
+        GangTrial,
+        data=[ray.put(data)],  # a reference in a list stays one, for all workers of a node
+        size=need.workers,
+        need={"num_cpus": need.cpu, "num_gpus": need.gpu},
+    )
+    # all at once or not at all; Tune's own process of the trial has the empty bundle
+    bundles = [{}, *[{"CPU": need.cpu, "GPU": need.gpu}] * need.workers]
+    return tune.with_resources(gang, tune.PlacementGroupFactory(bundles))
+
+
 def interrupt_tune() -> None:
     """Have Tune end at once and in order, in the way that it has for Ctrl-C."""
     os.kill(os.getpid(), signal.SIGINT)
@@ -197,16 +216,13 @@ def tune_trials(
 ) -> None:
     """Let Ray Tune run the engine's trials until there are no more."""
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)  # trials asked for ahead of time
-    trainable = tune.with_resources(
-        tune.with_parameters(DiffusionTrial, data=data),
-        {"cpu": spec.resources.cpu, "gpu": spec.resources.gpu},
-    )
+    runs = trainable(spec, data)
     # searches on one cluster must not run each other's code; and so its processes can be told
-    trainable.__name__ = trainable.__qualname__ = TRIALS_OF + (engine.book.job or folder.id)
+    runs.__name__ = runs.__qualname__ = TRIALS_OF + (engine.book.job or folder.id)
     # Tune would copy these from the driver into what everybody with access to the cluster can read
     class_cache.ENV_VARS_TO_PROPAGATE -= SECRETS
     tuner = tune.Tuner(
-        trainable,
+        runs,
         tune_config=tune.TuneConfig(
             search_alg=EngineSearcher(engine, folder, concurrent, places),
             scheduler=EngineScheduler(engine, Sweeper(engine, folder)),

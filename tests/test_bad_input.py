@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import search.run
+import search.local
 from cluster import cli
 from search.home import Home
 
@@ -80,7 +80,7 @@ def diffsweep(
             assert output.out == ""
         return code, output.err.replace(f"{tmp_path}/", "").splitlines()
 
-    monkeypatch.setattr(search.run, "own_ray", began)
+    monkeypatch.setattr(search.local, "own_ray", began)
     return run
 
 
@@ -300,7 +300,7 @@ def test_a_spec_with_a_fault_is_refused(
             id="more CPUs than there are",
         ),
         pytest.param(
-            "name: a\ntrial: {device: cuda}\n",
+            "name: a\ntrial: {device: cuda}\nresources: {gpu: 1}\n",
             "trial.device: torch finds no cuda device on this machine; want auto or cpu",
             id="CUDA without a GPU",
         ),

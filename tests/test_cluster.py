@@ -150,6 +150,7 @@ def test_another_laptop_sees_it_with_the_token_alone(
     assert other.get("status", id) == here.get("status", id)
     assert other.get("trials", id) == here.get("trials", id)
     log = other.say("logs", id)
+    assert "did not take" not in log, "MLflow has its report and its model"
     assert "adam-0 step 40: val_loss" in log and f"search {id} is complete" in log
     mine = other.say("logs", id, "0")
     assert "takes this trial" in mine and "adam-0 is complete" in mine and "sgd-1" not in mine

@@ -22,24 +22,24 @@ def test_equal_values_share_their_rank() -> None:
 
 
 def test_order_kept_turned_and_unknown() -> None:
-    rising = [0.1, 0.2, 0.3, 0.4, 0.5]
+    rising = (0.1, 0.2, 0.3, 0.4, 0.5)
     kept, turned = rank_correlation(rising, rising), rank_correlation(rising, rising[::-1])
     assert kept is not None and turned is not None
     assert kept.estimate > 0.99 and turned.estimate < -0.99 and kept.pairs == 5
     assert kept.low < kept.estimate < kept.high
-    assert rank_correlation(rising, [*rising[:4], None]) is None  # too few went on
-    assert rank_correlation(rising, [0.5] * 5) is None
+    assert rank_correlation(rising, (*rising[:4], None)) is None  # too few went on
+    assert rank_correlation(rising, (0.5,) * 5) is None
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
 def test_that_only_the_better_half_went_on_does_not_bias_it(correlation: float) -> None:
     draw, corrected, plain = random.Random(0), [], []
     for _ in range(200):
-        earlier = [draw.gauss(0, 1) for _ in range(40)]
+        earlier = tuple(draw.gauss(0, 1) for _ in range(40))
         noise = math.sqrt(1 - correlation**2)
         later = [correlation * x + noise * draw.gauss(0, 1) for x in earlier]
         middle = sorted(earlier)[20]
-        seen = [y if x < middle else None for x, y in zip(earlier, later, strict=True)]
+        seen = tuple(y if x < middle else None for x, y in zip(earlier, later, strict=True))
         found = rank_correlation(earlier, seen)
         alone = rank_correlation(
             *zip(

@@ -24,9 +24,12 @@ def test_interpolation_is_linear_between_points_and_flat_outside() -> None:
 
 
 def test_losses_are_interpolated_in_log_lr_and_log_share() -> None:
-    assert TWO_RATES.loss("adam", 1e-2, 1.0) == pytest.approx(0.3)
-    assert TWO_RATES.loss("adam", 1e-3, 0.5) == pytest.approx(0.6)  # half way from 1/4 to 1
-    assert TWO_RATES.loss("adam", 1e-5, 0.1) == 0.8
+    def loss(lr: float, share: float) -> float:
+        return TWO_RATES.loss({"optimizer": {"type": "adam", "lr": lr}}, share)
+
+    assert loss(1e-2, 1.0) == pytest.approx(0.3)
+    assert loss(1e-3, 0.5) == pytest.approx(0.6)  # half way from 1/4 to 1
+    assert loss(1e-5, 0.1) == 0.8
     assert TWO_RATES.best == 0.2
 
 

@@ -208,7 +208,8 @@ def test_a_storage_that_stays_away_ends_the_search_and_resume_brings_it_up_to_da
         outage.off.set()
         with pytest.raises(StorageAway, match=rf"infrastructure: .*resume {ID}"):
             ask(history, 0)
-        history.write("finish", state="interrupted", why="storage")  # said once, kept here
+        history.check()  # said once
+        history.write("finish", state="interrupted", why="storage")  # kept here
     assert [event["event"] for event in in_storage(shared)] == ["start"]
     outage.off.clear()
     with driving(one) as history:
@@ -216,6 +217,23 @@ def test_a_storage_that_stays_away_ends_the_search_and_resume_brings_it_up_to_da
         start(history)
     told = [event["event"] for event in in_storage(shared)]
     assert told == ["start", "ask", "finish", "start"]
+
+
+def test_a_driver_that_decides_nothing_learns_that_the_storage_is_gone(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage = Outage(monkeypatch)
+    monkeypatch.setenv("DIFFSWEEP_STORAGE_PATIENCE", "0.1")
+    with driving(machine("one")) as history:
+        start(history)
+        ask(history, 0)
+        history.check()
+        outage.off.set()
+        report(history, 1)  # all that happens; trials that can't save wait for the storage too
+        assert isinstance(history.mirror, Segments)
+        history.mirror._thread.join(30)
+        with pytest.raises(StorageAway):
+            history.check()
 
 
 def test_a_lost_answer_is_no_second_driver(

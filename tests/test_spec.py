@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from search.checks import NOT_YET
 from search.errors import BadInput
 from search.reading import parse
 from search.spec import SearchSpec, load_spec
@@ -136,28 +135,6 @@ def test_all_faults_of_a_spec_are_told_at_once(tmp_path: Path) -> None:
         "spec.yaml:5:3 trial.seed: must be at least 0, got -1",
         f"spec.yaml:6:13 objective.metric: 'fid' is not a choice (one of {metrics})",
     ]
-
-
-# something that each of these keys would refuse for not being available yet
-ASKING = {
-    "trial.init": "weights.safetensors",
-    "trial.freeze": "['*']",
-    "trial.loss": "package.module:loss",
-    "sampler.type": "gp",
-    "scheduler.type": "median",
-    "budget.gpu_hours": "3",
-    "trial_timeout": "30m",
-    "confirm": "{seeds: 3}",
-    "resources.workers": "2",
-    "storage": "s3://bucket/prefix",
-}
-
-
-@pytest.mark.parametrize("key", NOT_YET)
-def test_what_is_not_available_yet_is_refused_and_never_ignored(key: str, tmp_path: Path) -> None:
-    faults = faults_of(tmp_path, "name: a\n", f"{key}={ASKING[key]}")
-    assert [fault.endswith("is not available yet") for fault in faults] == [True]
-    assert f" {key}: " in faults[0]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,9 @@ def test_the_order_of_examples_depends_on_the_seed_alone(data: Data) -> None:
     assert not torch.equal(other._indices(0), small._indices(0))
     epoch = torch.cat([small._indices(place) for place in range(0, 1256, 8)])
     assert len(epoch.unique()) == 1256  # no example twice in an epoch
+    n = small.examples
+    second = first[n : 2 * n]
+    assert len(second.unique()) == n and not torch.equal(second, first[:n])
 
 
 def test_reports_come_at_rungs_in_whole_steps() -> None:

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from trainable.config import Augmentation
 
+ALL = slice(None)
+
 
 class Augment:
     """Each image flipped left to right half of the time, and moved by up to `crop` pixels.
@@ -33,9 +35,10 @@ class Augment:
         # of both seeds: a confirmation on fresh seeds is augmented afresh
         self.generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + seed)
 
-    def __call__(self, x0: Tensor) -> Tensor:
-        """Augmented images, [B, C, H, W]."""
-        draws = torch.rand(len(x0), 3, generator=self.generator, device=self.device)
+    def __call__(self, x0: Tensor, part: slice = ALL, whole: int | None = None) -> Tensor:
+        """Augmented images, [B, C, H, W]: all of a batch, or a part of one of `whole` images."""
+        count = len(x0) if whole is None else whole
+        draws = torch.rand(count, 3, generator=self.generator, device=self.device)[part]
         moves = (draws[:, :2] * (2 * self.config.crop + 1)).long() - self.config.crop
         rows = _mirrored(self.height + moves[:, :1], len(self.height))
         columns = _mirrored(self.width + moves[:, 1:], len(self.width))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainable.augment import Augment
+from trainable.augment import ALL, Augment
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.objective import Batch
@@ -20,14 +22,17 @@ class Batches:
     """The stream of training batches: for one seed, the same in every trial.
 
     Which example comes at which place depends on the seed and the place alone, so the batch size
-    does not change the order; noise and noise levels come from one generator.
+    does not change the order; noise and noise levels come from one generator. A worker of a gang
+    draws for the whole batch and takes its `part`, so all see the batches of one worker.
 
     The examples lie on the device where they fit. Elsewhere they stay in memory, shared with the
     other trials of the machine, and each batch is copied from pinned memory without a wait. Those
     in shards stay in their files, and each batch is read while the one before is trained on.
     """
 
-    def __init__(self, data: Data, config: TrialConfig, device: torch.device) -> None:
+    def __init__(
+        self, data: Data, config: TrialConfig, device: torch.device, part: slice = ALL
+    ) -> None:
         x, labels = data.train
         self.home = device if fits(x, device) else torch.device("cpu")
         self.x = source(x, self.home)
@@ -35,6 +40,7 @@ class Batches:
         self.sharded = x if isinstance(x, Sharded) else None
         self.shape, self.classes, self.examples = data.shape, data.classes, len(x)
         self.batch_size, self.seed, self.device = config.batch_size, config.seed, device
+        self.part = part
         self.generator = torch.Generator(device).manual_seed(config.seed)
         self.augment = None
         if config.augment is not None:
@@ -42,20 +48,22 @@ class Batches:
         self._orders: dict[int, Tensor] = {}  # epoch -> permutation
 
     def draw(self, place: int) -> Batch:
-        """The batch that begins at `place`."""
-        index = self._indices(place)
-        x0 = scaled(self._rows(self.x, index, place))
+        """This worker's part of the batch that begins at `place`."""
+        whole = self.batch_size
+        x0 = scaled(self._rows(self.x, place))
         if self.augment is not None:
-            x0 = self.augment(x0)
-        noise = torch.randn(x0.shape, generator=self.generator, device=self.device)
-        u = torch.rand(len(x0), generator=self.generator, device=self.device)
-        labels = None if self.labels is None else self._rows(self.labels, index, place)
+            x0 = self.augment(x0, self.part, whole)
+        given: Any = {"generator": self.generator, "device": self.device}
+        noise = torch.randn((whole, *x0.shape[1:]), **given)[self.part]
+        u = torch.rand(whole, **given)[self.part]
+        labels = None if self.labels is None else self._rows(self.labels, place)
         return Batch(x0, labels, noise, u)
 
-    def _rows(self, of: Tensor | Reader, index: Tensor, place: int) -> Tensor:
-        """A selection, on the device."""
+    def _rows(self, of: Tensor | Reader, place: int) -> Tensor:
+        """This worker's part of the rows from `place` on, on the device."""
+        index = self._indices(place)[self.part]
         if isinstance(of, Reader):
-            batch = of.read(index, self._indices(place + self.batch_size))
+            batch = of.read(index, self._indices(place + self.batch_size)[self.part])
         else:
             batch = of[index]
         if self.device.type == "cuda" and batch.device.type == "cpu":
@@ -73,7 +81,9 @@ class Batches:
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
-            generator = torch.Generator().manual_seed(self.seed + (epoch << 32))
+            # torch uses no more than 32 bits of a seed
+            seed = np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]
+            generator = torch.Generator().manual_seed(int(seed))
             if self.sharded is not None:
                 order = self.sharded.order(generator)
             else:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainable.datasets import Part
 from trainable.diffusion import Network, Process, loss
+from trainable.gang import Gang
 from trainable.tensors import scaled, view
 
 QUARTILES = 4
@@ -49,7 +50,8 @@ class Validation:
 
     Validation decides a search; on the test part, with another seed, the winners are confirmed.
 
-    With more places than examples, examples come again with other noise and levels.
+    With more places than examples, examples come again with other noise and levels. The workers of
+    a gang take its batches in turn, so its losses are those of one worker to the last bit.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Validation:
         batch_size: int,
         device: torch.device,
         seed: int = VALIDATION_SEED,
+        gang: Gang | None = None,
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
         index = torch.arange(places) % len(part.x)
@@ -70,13 +73,17 @@ class Validation:
         self.labels = None if part.labels is None else view(part.labels)[index][order]
         self.u, self.noise = strata.to(device), noise.to(device)
         self.process, self.batch_size, self.device = process, batch_size, device
+        self.gang = gang or Gang()
 
     @torch.no_grad()
     def losses(self, network: Network) -> list[float]:
         """The mean loss, and that of each quartile from the lowest noise levels to the highest."""
+        losses = torch.zeros(len(self.u), device=self.device)
         starts = range(0, len(self.u), self.batch_size)
-        parts = [self.each(network, slice(start, start + self.batch_size)) for start in starts]
-        by_quartile = torch.cat(parts).double().view(QUARTILES, -1).mean(1)
+        for start in starts[self.gang.rank :: self.gang.size]:
+            cut = slice(start, start + self.batch_size)
+            losses[cut] = self.each(network, cut)
+        by_quartile = self.gang.total(losses).double().view(QUARTILES, -1).mean(1)
         return [by_quartile.mean().item(), *by_quartile.tolist()]
 
     def each(self, network: Network, cut: slice) -> Tensor:

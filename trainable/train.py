@@ -28,6 +28,7 @@ from trainable.datasets import Data, FiledPart, Part
 from trainable.diffusion import Network, build_process
 from trainable.ema import Emas, is_due
 from trainable.finetune import prepare
+from trainable.gang import Gang
 from trainable.lr_schedules import lr_factor
 from trainable.metrics import TEST_METRICS, TEST_SEED, DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
@@ -45,10 +46,16 @@ RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
 
 class TrainState:
-    """All that one training holds: what it was told, and what it has become."""
+    """All that one training holds: what it was told, and what it has become.
 
-    def __init__(self, config: TrialConfig, data: Data, test: bool = False) -> None:
+    In a gang, each worker holds it all, and what they hold is equal.
+    """
+
+    def __init__(
+        self, config: TrialConfig, data: Data, test: bool = False, gang: Gang | None = None
+    ) -> None:
         self.config, self.data = config, data
+        self.gang = gang or Gang()
         self.device = pick_device(config.device)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -57,6 +64,7 @@ class TrainState:
         self.model = build_model(config, data, self.process.time_scale)
         prepare(self.model, config)
         self.model.to(self.device)
+        self.gang.agree([*self.model.parameters(), *self.model.buffers()])
         self.trained = {n: w for n, w in self.model.named_parameters() if w.requires_grad}
         inputs = [part.to(self.device) for part in two_examples(data)]
         self.optimizer = build_optimizer(config.optimizer, self.model, inputs, config.steps)
@@ -67,12 +75,13 @@ class TrainState:
             self.optimizer.train()  # type: ignore[attr-defined]
         self.emas = Emas(config.ema, self.model)
         self.limit = data.limit
-        self.batches = Batches(data, config, self.device)
+        self.batches = Batches(data, config, self.device, self.gang.part(config.batch_size))
         self.objective, self.validation, self.test = build_objective(self, data, test)
         output = edge_layers(self.model, inputs)[1].parameters() if config.clip_agc else ()
         self.clip = Clipping(
             self.trained.values(), config.clip_norm, config.clip_value, config.clip_agc, output
         )
+        self.gradients = self.gang.gradients(self.trained.values())
         self.step = 0
         self.diverged_at: int | None = None  # the step whose gradient was not finite
         self.log = StepLog(config.report_every, self.device)
@@ -116,6 +125,7 @@ def train_until(state: TrainState, samples: int) -> None:
             state.update_ratio = update_ratio(before, list(state.trained.values()))
     if state.diverged_at is None and state.watch.flush():
         state.diverged_at = state.step - 1
+    state.gang.average(state.model.buffers())
     state.seconds += time.perf_counter() - began
     state.timed_steps += state.step - first_step
 
@@ -123,18 +133,19 @@ def train_until(state: TrainState, samples: int) -> None:
 def backward(state: TrainState, batch: Batch) -> Tensor:
     """Leave the gradient of the mean loss in the weights, and return the loss.
 
-    A batch that does not fit is taken in micro-batches; the gradient is the same up to rounding.
+    A batch that does not fit is taken in micro-batches, and one of a gang by all its workers; the
+    gradient is the same up to rounding.
     """
-    parts = batch.split(state.config.micro_batch or len(batch.x0))
-    shares = []
-    for part in parts:
-        with autocast(state):
-            share = state.objective(state.forward, part)
-        if len(parts) > 1:
-            share = share * (len(part.x0) / len(batch.x0))
-        share.backward()  # type: ignore[no-untyped-call]
-        shares.append(share.detach())
-    return shares[0] if len(shares) == 1 else torch.stack(shares).sum()
+    config = state.config
+    parts = batch.split(config.micro_batch or len(batch.x0))
+    with state.gang.apart(config.seed, state.step):
+        for part in parts:
+            with autocast(state):
+                share = state.objective(state.forward, part)
+            if len(part.x0) < config.batch_size:
+                share = share * (len(part.x0) / config.batch_size)
+            state.gradients.backward(share, last=part is parts[-1])
+    return state.gradients.take()
 
 
 def report(state: TrainState) -> dict[str, Any]:
@@ -285,12 +296,17 @@ def build_objective(
     held_out: Callable[..., HeldOut]
     objective: Objective
     if config.loss is not None:
-        objective = own = OwnObjective(config.loss, state.batches.generator)
+        objective = own = OwnObjective(config.loss, state.gang.own(state.batches.generator))
         held_out = partial(OwnValidation, own, places=places, device=device)
     else:
         objective, batch_size = ProcessObjective(state.process), config.batch_size
         held_out = partial(
-            Validation, state.process, places=places, batch_size=batch_size, device=device
+            Validation,
+            state.process,
+            places=places,
+            batch_size=batch_size,
+            device=device,
+            gang=state.gang,
         )
     tested = held_out(part=data.test, seed=TEST_SEED) if test else None  # changes no training
     return objective, held_out(part=data.validation), tested

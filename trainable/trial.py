@@ -1,4 +1,4 @@
-"""DiffusionTrial: a training as Ray Tune runs it. The only file here that knows Ray."""
+"""DiffusionTrial: a training as Ray Tune runs it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trainable import checkpoint
 from trainable.build import free_memory
 from trainable.config import TrialConfig
 from trainable.datasets import Data
+from trainable.gang import Gang, GangBroken
 from trainable.images import GRID_IMAGES, is_image, write_grid
 from trainable.kept import GRID, Kept, Superseded
 from trainable.output import capture
@@ -27,7 +28,7 @@ from trainable.train import TrainState, next_report, report, sample, train_until
 SAVE_SHARE = 0.02  # checkpoints take at most this share of the time, but for those at rungs
 
 
-class DiffusionTrial(tune.Trainable):
+class Training:
     """Trains up to the next report in each `step`.
 
     Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
@@ -39,19 +40,14 @@ class DiffusionTrial(tune.Trainable):
     error of the user's code ("code"), too little memory ("oom") or a storage that is gone
     ("storage") is a result, so that only a lost process is retried by Ray.
     A trial that has a checkpoint goes on from it, and reports its last report again.
+    Of a gang, each worker runs one, and the first one alone writes; a gang that has broken is a
+    failure ("lost"), too.
     """
 
+    data: Data
+    logdir: str  # where it has room of its own
+    gang = Gang()
     kept: Kept | None = None  # its checkpoints in storage
-
-    def setup(self, config: dict[str, Any], data: Data | None = None) -> None:
-        assert data is not None
-        self.data = data
-        self.begin(config)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take on another trial in the same process, with the memory of the first given back."""
-        self.begin(new_config)
-        return True
 
     def begin(self, config: dict[str, Any]) -> None:
         self.state: TrainState | None = None
@@ -69,7 +65,7 @@ class DiffusionTrial(tune.Trainable):
             self.rungs: list[int] = config["rungs"]
             trial = TrialConfig.model_validate(config["trial"])
             use_code(trial.code)
-            self.state = TrainState(trial, self.data, test=config.get("test", False))
+            self.state = TrainState(trial, self.data, config.get("test", False), self.gang)
             self.go_on(self.state)
         except Exception as error:
             self.fail(error)
@@ -83,7 +79,10 @@ class DiffusionTrial(tune.Trainable):
         if self.kept is not None:
             if path is not None:
                 path.unlink()
-            self.kept.claim(state.samples)
+            if not self.gang.rank:
+                self.kept.claim(state.samples)
+        if not self.gang.same(state.step):
+            raise GangBroken("not all of the trial's workers see the same checkpoint")
 
     def step(self) -> dict[str, Any]:
         if self.repeat is not None:
@@ -105,6 +104,8 @@ class DiffusionTrial(tune.Trainable):
         target, at_rung = next_report(state.config, self.rungs, state.samples)
         train_until(state, target)
         metrics = report(state) | {"diverged_at": state.diverged_at}
+        if self.gang.rank:
+            return metrics
         finished = state.samples >= state.config.samples
         if finished and state.diverged_at is None:
             metrics |= measure(state, metrics["weights"])
@@ -144,6 +145,8 @@ class DiffusionTrial(tune.Trainable):
         why = "".join(traceback.format_exception(error)[-6:])
         print(why, flush=True)
         kind = "oom" if is_out_of_memory(error) else "code"
+        if isinstance(error, GangBroken):
+            kind = "lost"
         if isinstance(error, StorageError | Superseded):
             kind, why = "storage", str(error)
         self.failure = {"kind": kind, "why": why}
@@ -169,6 +172,20 @@ class DiffusionTrial(tune.Trainable):
                 self.kept.put_output()
         except StorageError as error:
             print(f"output not kept: {error}", flush=True)
+
+
+class DiffusionTrial(Training, tune.Trainable):
+    """A trial of one worker."""
+
+    def setup(self, config: dict[str, Any], data: Data | None = None) -> None:
+        assert data is not None
+        self.data = data
+        self.begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take on another trial in the same process, with the memory of the first given back."""
+        self.begin(new_config)
+        return True
 
 
 def is_out_of_memory(error: Exception) -> bool:
