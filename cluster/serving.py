@@ -16,35 +16,62 @@ if TYPE_CHECKING:
 PORT = click.IntRange(1, 65535)
 
 
+HOSTS = click.option(
+    "--hosts",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="An inventory of machines, which are reached by ssh.",
+)
+
+
 @click.command()
 @click.option("--ray-port", type=PORT, help="Of Ray's dashboard; 8265 or a free one unless set.")
 @click.option("--mlflow-port", type=PORT, help="5000 or a free one unless set.")
+@HOSTS
 @OUTPUT
-def up(ray_port: int | None, mlflow_port: int | None, output: str) -> None:
-    """Start a local cluster: a Ray head that wants a token, and MLflow, on loopback alone."""
+def up(ray_port: int | None, mlflow_port: int | None, hosts: Path | None, output: str) -> None:
+    """Start a local cluster: a Ray head that wants a token, and MLflow, on loopback alone. With
+    --hosts, a cluster on these machines; ports and MLflow's address are in the inventory then."""
+    from cluster.hosts import up_hosts
+    from cluster.inventory import load_inventory
     from cluster.up import up as start
     from search.home import Home
 
-    local = start(Home(), ray_port, mlflow_port, lambda text: click.echo(text, err=True))
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    if hosts is not None:
+        if ray_port or mlflow_port:
+            raise click.UsageError("--hosts takes its ports from the inventory")
+        local = up_hosts(Home(), load_inventory(hosts), say)
+    else:
+        local = start(Home(), ray_port, mlflow_port, say)
     content = {key: local[key] for key in ("ray", "mlflow", "token")}
 
     def text(console: Console, content: dict[str, Any]) -> None:
         from search.status import program
 
         console.print(f"Ray:    {content['ray']} (token in {content['token']})", soft_wrap=True)
-        console.print(f"MLflow: {content['mlflow']}")
+        console.print(f"MLflow: {content['mlflow'] or 'none in the inventory'}")
         console.print(f"Next:   {program()} submit SPEC, {program()} status, {program()} down")
 
     show(output, content, text)
 
 
 @click.command()
-def down() -> None:
-    """End the local cluster. Its searches are interrupted; after `up`, `resume` goes on."""
+@HOSTS
+def down(hosts: Path | None) -> None:
+    """End the local cluster, or the one on --hosts. Its searches are interrupted; after `up`,
+    `resume` goes on."""
+    from cluster.hosts import down_hosts
+    from cluster.inventory import load_inventory
     from cluster.up import down as end
     from search.home import Home
     from search.status import list_searches
 
+    if hosts is not None:
+        click.echo(f"ended on {', '.join(down_hosts(Home(), load_inventory(hosts)))}")
+        return
     running = [row["id"] for row in list_searches(Home()) if row["state"] == "running"]
     ended = end(Home())
     click.echo(f"ended {' and '.join(ended)}" if ended else "nothing was up")

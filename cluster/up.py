@@ -46,6 +46,7 @@ def up(
     """
     home.prepare()
     local = read_local(home)
+    refuse_hosts(local)
     if alive(local, "ray") and alive(local, "mlflow"):
         say("already up")
         return local
@@ -78,9 +79,19 @@ def up(
 def down(home: Home) -> list[str]:
     """End what `up` started, by its processes' ids; the names of what ran."""
     local = read_local(home)
+    refuse_hosts(local)
     ended = clear_away(local)
     (home.path / LOCAL).unlink(missing_ok=True)
     return ended
+
+
+def refuse_hosts(local: dict[str, Any]) -> None:
+    """Raises BadInput where it is not a local cluster that is up."""
+    if "hosts" in local:
+        raise BadInput(
+            f"the cluster on {', '.join(local['hosts'])} is up; `diffsweep down --hosts FILE` "
+            "ends it"
+        )
 
 
 def clear_away(local: dict[str, Any]) -> list[str]:
@@ -127,6 +138,8 @@ def alive(local: dict[str, Any], name: str) -> bool:
 def states(home: Home) -> list[dict[str, Any]]:
     """The services that `up` started here, and whether they are up."""
     local = read_local(home)
+    if "hosts" in local:
+        return []  # not processes of this machine
     return [
         {
             "service": name,

@@ -43,7 +43,7 @@ class Node(NamedTuple):
 
 
 class Gone(BadInput):
-    """Raised when the cluster can't say, since the node that knew is gone."""
+    """Raised when the cluster can't say, since the node that knew is gone, or does not answer."""
 
 
 class Dashboard:
@@ -106,7 +106,9 @@ class Dashboard:
                 ) from error
             why = getattr(error.reason, "strerror", None) or error.reason
             raise BadInput(f"{self.url}: {why}") from error
-        except (TimeoutError, ConnectionError, HTTPException) as error:
+        except TimeoutError as error:  # a host that lost its power does not even refuse
+            raise Gone(f"{self.url}: no answer in {TIMEOUT:g} seconds") from error
+        except (ConnectionError, HTTPException) as error:
             raise BadInput(f"{self.url}: no answer ({error})") from error
         except ValueError as error:
             raise BadInput(f"{self.url}: answers, but is no Ray dashboard") from error

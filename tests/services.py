@@ -1,4 +1,4 @@
-"""Real services for tests, on loopback and on ports of their own: S3 (SeaweedFS) and PostgreSQL.
+"""Real services for tests, on ports of their own: S3 (SeaweedFS), PostgreSQL, MLflow.
 
 A test that asks for one is skipped, with the reason, where its program is not installed.
 """
@@ -50,8 +50,8 @@ def wait_for(
 class S3:
     """A SeaweedFS with one user and one bucket; its data outlives a kill."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.log = folder, folder / "weed.log"
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        self.folder, self.log, self.address = folder, folder / "weed.log", address
         self.process: subprocess.Popen[bytes] | None = None
         names = "s3.port s3.port.grpc master.port master.port.grpc volume.port volume.port.grpc "
         names += "filer.port filer.port.grpc"
@@ -59,7 +59,7 @@ class S3:
         self.port = chosen["s3.port"]
         chosen |= {"s3.port.iceberg": 0, "s3.port.lance": 0}  # not started
         self._ports = [f"-{name}={port}" for name, port in chosen.items()]
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.endpoint = f"http://{address}:{self.port}"
         self.environment = {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": KEY,
@@ -80,7 +80,8 @@ class S3:
         (folder / "s3.json").write_text(json.dumps({"identities": identities}))
 
     def start(self) -> None:
-        local = ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={self.folder}", *self._ports]
+        ip = [f"-ip={self.address}", f"-ip.bind={self.address}"]
+        local = [*ip, f"-dir={self.folder}", *self._ports]
         limits = ["-master.volumeSizeLimitMB=64", "-volume.max=50", "-master.telemetry=false"]
         command = [weed(), "server", *local, *limits, "-s3"]
         command += [f"-s3.config={self.folder / 's3.json'}"]
@@ -227,9 +228,16 @@ def postgres() -> Iterator[Postgres]:
 class Mlflow:
     """An MLflow server that keeps its runs in a database and its artifacts in S3."""
 
-    def __init__(self, folder: Path, database: str, artifacts: str, env: dict[str, str]) -> None:
-        self.log, self.port = folder / "mlflow.log", free_ports(1)[0]
-        self.uri = f"http://127.0.0.1:{self.port}"
+    def __init__(
+        self,
+        folder: Path,
+        database: str,
+        artifacts: str,
+        env: dict[str, str],
+        address: str = "127.0.0.1",
+    ) -> None:
+        self.log, self.port, self.address = folder / "mlflow.log", free_ports(1)[0], address
+        self.uri = f"http://{address}:{self.port}"
         self._environment = {
             **os.environ,
             **env,
@@ -240,8 +248,9 @@ class Mlflow:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        arguments = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        command = [sys.executable, "-m", "mlflow", "server", *arguments]
+        arguments = ["--host", self.address, "--port", str(self.port), "--workers", "1"]
+        hosts = f"--allowed-hosts={self.address}:{self.port}"
+        command = [sys.executable, "-m", "mlflow", "server", *arguments, hosts]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=self._environment, start_new_session=True

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import make_config
 
+from trainable.datasets import load_data
 from trainable.kept import Kept, Superseded, saved, whole
 from trainable.storage import FolderStorage, StorageError
+from trainable.trial import DiffusionTrial
 
 Process = Callable[[int], Kept]
 
@@ -118,3 +122,31 @@ def test_an_upload_that_fails_is_told_at_the_next(
     with pytest.raises(StorageError, match="away"):
         kept.wait()
     kept.wait()  # it was said
+
+
+def test_a_process_that_tune_makes_ready_and_does_not_use_takes_nothing_over(
+    storage: FolderStorage, tmp_path: Path
+) -> None:
+    """Tune gives a trial that lost its process to an idle one, and ends the one that it had asked
+    for; that may be ready already."""
+
+    config = make_config()
+    data = load_data(config.dataset)
+
+    class Trial(DiffusionTrial):
+        def setup(self, config: dict[str, Any]) -> None:
+            super().setup(config, data)
+
+    given = {
+        "trial": config.model_dump(mode="json"),
+        "rungs": [],
+        "folder": str(tmp_path),
+        "storage": storage,
+        "session": 1,
+    }
+    used, unused = Trial(given), Trial(given)
+    assert [used.step().get("failure") for _ in range(4)] == [None] * 4
+    begun = [name for name in storage.names() if "begun" in name]
+    assert begun == ["0001.0001.begun-000000000000"]
+    for trial in (used, unused):
+        trial.cleanup()

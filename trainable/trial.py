@@ -76,20 +76,24 @@ class Training:
         path = self.folder / checkpoint.NAME if self.kept is None else self.kept.restore()
         if path is not None and path.exists():
             self.repeat = checkpoint.load(state, path)
-        if self.kept is not None:
-            if path is not None:
-                path.unlink()
-            if not self.gang.rank:
-                self.kept.claim(state.samples)
+        if self.kept is not None and path is not None:
+            path.unlink()
         if not self.gang.same(state.step):
             raise GangBroken("not all of the trial's workers see the same checkpoint")
 
+    def take_over(self, state: TrainState) -> None:
+        """Claim the trial at the first step, since Tune may make two processes ready for a trial
+        that lost its own, and lets one of them take steps."""
+        if self.kept is not None and self.kept.attempt is None and not self.gang.rank:
+            self.kept.claim(state.samples)
+
     def step(self) -> dict[str, Any]:
-        if self.repeat is not None:
-            metrics, self.repeat = self.repeat, None
-            return self.result(metrics)
         try:
             if self.state is not None:
+                self.take_over(self.state)
+                if self.repeat is not None:
+                    metrics, self.repeat = self.repeat, None
+                    return self.result(metrics)
                 return self.result(self.advance())
         except Exception as error:
             self.fail(error)
