@@ -144,15 +144,17 @@ def launched(config: dict[str, Any]) -> Iterator[str]:
         from ray.autoscaler._private.aws.config import bootstrap_aws
         from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
         from ray.autoscaler._private.util import prepare_config
+        from ray.autoscaler.node_launch_exception import NodeLaunchException
 
         edit(config)
+        refusals = (BotoCoreError, ClientError, ValueError, KeyError, SystemExit)
         try:
             config = AWSNodeProvider.fillout_available_node_types_resources(prepare_config(config))
             config = bootstrap_aws(config)
             provider = AWSNodeProvider(config["provider"], config["cluster_name"])
             for name, node in config["available_node_types"].items():
                 provider.create_node(node["node_config"], {"ray-node-type": name}, 1)
-        except (BotoCoreError, ClientError, ValueError, KeyError, SystemExit) as error:
+        except (*refusals, NodeLaunchException) as error:
             yield repr(error)
             return
         ec2 = boto3.client("ec2")

@@ -128,7 +128,10 @@ def test_a_bad_override_is_named_as_it_was_given(
 
 def test_all_faults_of_a_spec_are_told_at_once(tmp_path: Path) -> None:
     text = "name: a\nbugdet: 3\ntrial:\n  stpes: 10\n  seed: -1\nobjective: {metric: fid}\n"
-    metrics = "val_loss, val_loss_q1, val_loss_q2, val_loss_q3, val_loss_q4"
+    metrics = (
+        "val_loss, val_loss_q1, val_loss_q2, val_loss_q3, val_loss_q4, optimizer_bytes, "
+        "peak_memory_bytes, steps_per_second, quality_mmd, quality_fd, quality_coverage"
+    )
     assert sorted(faults_of(tmp_path, text)) == [
         "spec.yaml:2:1 bugdet: unknown key, did you mean 'budget'?",
         "spec.yaml:4:3 trial.stpes: unknown key, did you mean 'steps'?",
