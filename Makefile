@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 SYNE := tests/bench/.venv-syne
 
-.PHONY: help install run test chaos lab known-results check fix ui clean
+.PHONY: help install run test slow chaos lab known-results check fix ui clean
 .PHONY: bench bench-search bench-trial bench-slots
 
 help:  ## this list
@@ -23,8 +23,11 @@ install: $(INSTALLED)  ## make .venv with the pinned versions
 run: $(INSTALLED)  ## the main job: search the optimizer for a small U-Net on handwritten digits
 	@$(BIN)/diffsweep run search/specs/digits.yaml
 
-test: $(INSTALLED)  ## all tests
-	@$(BIN)/python -m pytest -q
+test: $(INSTALLED)  ## all tests but the slow ones
+	@$(BIN)/python -m pytest -q -m "not slow"
+
+slow: $(INSTALLED)  ## whole searches that fail, wait, or change hosts (minutes each)
+	@$(BIN)/python -m pytest -q -m slow
 
 chaos: $(INSTALLED)  ## kill drivers at random moments, fifty times
 	@$(BIN)/python -m pytest -q tests/chaos

@@ -213,6 +213,7 @@ class Net(torch.nn.Module):
 """
 
 
+@pytest.mark.slow
 def test_two_searches_side_by_side_have_their_own_code(here: Laptop, other: Laptop) -> None:
     ids = {}
     for name in ("left", "right"):
@@ -284,6 +285,7 @@ def test_no_secret_is_anywhere(here: Laptop, other: Laptop, search: dict[str, An
 HARMLESS = ("MLFLOW_TRACKING_USERNAME",)
 
 
+@pytest.mark.slow
 def test_down_and_up_again_lose_nothing(here: Laptop) -> None:
     long = SPEC.replace("steps: 40", "steps: 100000").replace(
         "report_every: 10", "report_every: 500"

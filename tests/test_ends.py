@@ -147,6 +147,7 @@ def test_ctrl_c_leaves_a_search_that_resume_ends(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_hanging_broken_and_hungry_trials_are_told_apart(tmp_path: Path) -> None:
     """One optimizer sleeps, one raises, one asks for too much memory, one diverges, one works."""
     home, modules = tmp_path / "home", tmp_path / "modules"

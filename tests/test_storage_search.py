@@ -20,6 +20,7 @@ from search.home import Home
 
 @pytest.mark.ray
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_search_goes_on_from_storage_when_its_driver_and_home_are_gone(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,7 @@ code: [code]
 
 @pytest.mark.ray
 @pytest.mark.timeout(900)  # on a machine that is busy with more
+@pytest.mark.slow
 def test_a_search_whose_trials_have_two_workers_survives_the_loss_of_one(
     code: Path, home: Path, tmp_path: Path
 ) -> None:
