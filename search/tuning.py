@@ -102,6 +102,7 @@ class EngineSearcher(Adapter, Searcher):
             "rungs": self.engine.rung_levels(trial),
             "folder": str(self.folder.trial(trial.number)),
             "capture": True,
+            "gpu": self.engine.spec.resources.gpu,
             "test": trial.stage == "confirm",  # the search never sees the test part
         }
 

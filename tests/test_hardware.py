@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainable import checkpoint
 from trainable.batches import fits
+from trainable.build import limit_memory
 from trainable.datasets import Data, Part
 from trainable.train import TrainState, report, train_until
 from trainable.trial import DiffusionTrial
@@ -48,6 +49,8 @@ class Memory(torch.nn.Module):
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "oom"),
         (MemoryError(), "oom"),
+        (RuntimeError("CUDA error: out of memory"), "oom"),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), "oom"),
         ("asks", "oom"),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "code"),
     ],
@@ -67,6 +70,17 @@ def test_memory_that_runs_out_is_a_result_and_the_next_trial_runs(
     Memory.error = None
     trial.reset_config({"trial": config, "rungs": [], "folder": str(tmp_path / "1")})
     assert trial.step()["report"]["step"] == 4
+
+
+def test_a_trial_on_half_a_gpu_keeps_to_half_of_its_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", shares.append)
+    for share in (0.5, 1, 0, 2):
+        limit_memory(share)
+    assert shares == [0.475]
 
 
 class Waits(TorchDispatchMode):

@@ -11,6 +11,8 @@ from trainable.config import TrialSettings
 from trainable.datasets import Data, Kind
 from trainable.tensors import scaled, view
 
+IN_TENSORS = 0.95  # of a trial's share of a GPU; CUDA itself takes some hundred MB of each process
+
 
 def two_examples(data: Data) -> list[Tensor]:
     """What a model can be called with: x, t and, where the data has them, labels."""
@@ -36,6 +38,12 @@ def pick_device(name: str) -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def limit_memory(share: float) -> None:
+    """Keep to a share of the GPU, so that a trial which needs more fails alone."""
+    if 0 < share < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(share * IN_TENSORS)
 
 
 def free_memory() -> None:

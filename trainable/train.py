@@ -110,7 +110,7 @@ def train_until(state: TrainState, samples: int) -> None:
         mean_loss = backward(state, state.batches.draw(state.samples))
         grad_norm, clipped = state.clip()
         if state.watch.diverged(grad_norm):
-            state.diverged_at = state.step
+            state.diverged_at = state.step - state.watch.late
             break
         set_lr(optimizer, current_lr(config, state.step))
         last = state.samples + config.batch_size >= samples

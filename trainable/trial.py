@@ -13,7 +13,7 @@ import torch
 from ray import tune
 
 from trainable import checkpoint
-from trainable.build import free_memory
+from trainable.build import free_memory, limit_memory
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.gang import Gang, GangBroken
@@ -25,6 +25,8 @@ from trainable.shelf import use_code
 from trainable.storage import StorageError
 from trainable.train import TrainState, next_report, report, sample, train_until
 
+# of the CPU; of CUDA outside PyTorch's allocator; of cuBLAS and its like
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 SAVE_SHARE = 0.02  # checkpoints take at most this share of the time, but for those at rungs
 
 
@@ -65,6 +67,7 @@ class Training:
             self.rungs: list[int] = config["rungs"]
             trial = TrialConfig.model_validate(config["trial"])
             use_code(trial.code)
+            limit_memory(config.get("gpu", 0))
             self.state = TrainState(trial, self.data, config.get("test", False), self.gang)
             self.go_on(self.state)
         except Exception as error:
@@ -196,4 +199,4 @@ def is_out_of_memory(error: Exception) -> bool:
     """Whether an error says that the device or the machine has no memory left."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
