@@ -22,6 +22,7 @@ from search.queue import is_search
 # a polite end: Ray Tune saves at SIGINT alone, and MLflow gets what is left
 STOPPING = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "90"}
 PATIENCE = 180.0  # seconds for an answer: a cluster may have to make room first
+KEEP = 3600.0  # seconds that a job which only answered is left to be looked at
 POLL = 0.2  # seconds between looks
 VIEW = "diffsweep-view-"  # begins the id of a job that only answers
 
@@ -105,9 +106,10 @@ def told(job: Job, log: str) -> str:
 
 
 def tidy(dashboard: Dashboard) -> None:
-    """Forget jobs that only answered."""
+    """Forget jobs that only answered, and whose answers nobody waits for any more."""
+    before = 1000 * (time.time() - KEEP)
     for job in dashboard.jobs():
-        if job.id.startswith(VIEW) and not job.alive:
+        if job.id.startswith(VIEW) and not job.alive and job.submitted < before:
             dashboard.delete(job.id)
 
 

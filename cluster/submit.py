@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.jobs import ask, drivers, start
+from cluster.jobs import ask, drivers, start, tidy
 from search.answers import described
 from search.dashboard import Dashboard, Node
 from search.errors import BadInput
@@ -34,6 +34,7 @@ def submit(
     check_versions("Ray", version("ray"), dashboard.check())
     nodes = dashboard.nodes()
     check_spec(spec, nodes, dashboard)
+    tidy(dashboard)
     node = driver_node(nodes)
     with TemporaryDirectory() as temporary:
         shipped = ship_code(spec, Path(temporary))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from search.errors import BadInput
+from search.errors import BadInput, SearchFailed
 from search.history import DriverLock
 from search.spec import Resources, SearchSpec
 
@@ -126,6 +126,23 @@ def own_ray(shared_bytes: int) -> Iterator[None]:
     # renamed once it is locked, so that nobody takes it for an orphan in between
     folder = draft.rename(draft.with_name(PREFIX + draft.name.removeprefix("ds-")))
     try:
+        start(shared_bytes, folder)
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.__exit__()
+
+
+def start(shared_bytes: int, folder: Path) -> None:
+    """Start Ray on loopback, its files in `folder`.
+
+    Raises:
+        SearchFailed: it does not come up, as on a machine that is busy with other things.
+    """
+    import ray
+
+    try:
         ray.init(
             address="local",
             include_dashboard=False,
@@ -135,11 +152,9 @@ def own_ray(shared_bytes: int) -> Iterator[None]:
             _node_ip_address=LOOPBACK,
             _temp_dir=str(folder),
         )
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.__exit__()
+    except Exception as error:  # Ray names no class for it
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        raise SearchFailed(f"Ray can't be started on this machine: {why[0]}") from error
 
 
 def remove_orphans() -> None:
