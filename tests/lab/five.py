@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hosts import ROOT, Host, Lab
+from hosts import ROOT, Host, Lab, wait_until
 
 from cluster.inventory import Inventory
 from cluster.node import files
@@ -267,8 +267,4 @@ class Cluster:
 
     @staticmethod
     def until(look: Callable[[], Any], condition: Callable[[Any], Any]) -> Any:
-        deadline = time.monotonic() + PATIENCE
-        while not condition(found := look()):
-            assert time.monotonic() < deadline, f"waited too long, at {found}"
-            time.sleep(1)
-        return found
+        return wait_until(look, condition, PATIENCE)

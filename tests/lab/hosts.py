@@ -12,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -191,3 +193,12 @@ class Lab:
                 host.cut_power()
         for name in ("switch", *self.hosts):
             ip("netns", "del", self.namespace(name))
+
+
+def wait_until(look: Callable[[], Any], condition: Callable[[Any], Any], patience: float) -> Any:
+    """What is seen once it is as wanted, looked at every second; `patience` in seconds."""
+    deadline = time.monotonic() + patience
+    while not condition(found := look()):
+        assert time.monotonic() < deadline, f"waited too long, at {found}"
+        time.sleep(1)
+    return found

@@ -6,12 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hosts import HOME, ROOT, Host, Lab, missing
+from hosts import HOME, ROOT, Host, Lab, missing, wait_until
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 SECRET = "planted-for-the-hosts-alone"
@@ -96,11 +95,7 @@ def serve(host: Host, allowed: Any) -> str:
 
 
 def until(look: Callable[[], Any], condition: Callable[[Any], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not condition(found := look()):
-        assert time.monotonic() < deadline, f"waited too long, at {found}"
-        time.sleep(1)
-    return found
+    return wait_until(look, condition, PATIENCE)
 
 
 @pytest.fixture(scope="module")
