@@ -24,8 +24,9 @@ from trainable import checkpoint
 from trainable.build import free_memory
 from trainable.config import TrialConfig
 from trainable.datasets import Data
+from trainable.report import RAW, report, validate
 from trainable.shelf import told
-from trainable.train import RAW, TrainState, report, train_until, validate
+from trainable.train import TrainState, train_until
 
 STEPS = 6  # of a training; it is cut after half of them, and resumed
 TOLERANCE = {"cpu": 0.0}  # largest difference of a resumed training; elsewhere kernels may differ

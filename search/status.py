@@ -19,7 +19,6 @@ from search.home import Folder, Home
 from search.lease import is_driven
 from search.progress import best_config, clock, compact, front_table, result_table, time_left
 from search.record import delivered
-from search.report import report_of, show_answer
 
 
 def open_book(folder: Folder) -> Book:
@@ -168,6 +167,8 @@ def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
 
 def show_result(folder: Folder, book: Book, console: Console) -> None:
     """The table, the best config, where the export lies, and the next commands."""
+    from search.report import report_of, show_answer  # with its statistics, which take a second
+
     console.print(result_table(book))
     if (found := pareto(book)) is not None:
         console.print(front_table(found))

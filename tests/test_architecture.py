@@ -37,9 +37,13 @@ def test_a_trial_knows_nothing_of_optuna_and_mlflow_and_two_files_know_ray() -> 
         assert "ray" not in imports(path) or path.name in ("trial.py", "workers.py"), path
 
 
-@pytest.mark.parametrize("module", ["trainable.config", "search.spec", "cluster.cli"])
+LIGHT = ("trainable.config", "search.spec", "cluster.cli")
+LOOKING = ("search.status", "search.operate", "search.logs", "cluster.remote", "cluster.seen")
+
+
+@pytest.mark.parametrize("module", [*LIGHT, *LOOKING])
 def test_light_modules_import_nothing_heavy(module: str) -> None:
-    heavy = ("torch", "ray", "mlflow", "optuna", "numpy")
+    heavy = ("torch", "ray", "mlflow", "optuna", "numpy", "scipy")
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)

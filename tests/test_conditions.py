@@ -16,7 +16,8 @@ from conftest import make_config
 from trainable import checkpoint
 from trainable.datasets import Data, load_data
 from trainable.exported import Exported
-from trainable.train import TrainState, network, report, sample, train_until
+from trainable.report import network, report, sample
+from trainable.train import TrainState, train_until
 
 DATASET = {"type": "conditioned:images"}
 

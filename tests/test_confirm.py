@@ -22,7 +22,8 @@ from search.spec import Confirm, SearchSpec
 from trainable import checkpoint
 from trainable.datasets import load_data
 from trainable.metrics import TEST_METRICS
-from trainable.train import TrainState, report, train_until
+from trainable.report import report
+from trainable.train import TrainState, train_until
 
 TWO = {"optimizer": {"adam": {}, "sgd": {}}}
 SEEDS = [1, 2, 3]

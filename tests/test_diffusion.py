@@ -24,7 +24,8 @@ from trainable.diffusion import (
     loss,
     solve,
 )
-from trainable.train import TrainState, report, sample, train_until
+from trainable.report import report, sample
+from trainable.train import TrainState, train_until
 
 CPU = torch.device("cpu")
 KINDS = ("eps", "v", "x0", "edm", "flow")

@@ -24,7 +24,8 @@ from trainable import checkpoint
 from trainable.config import TrialConfig
 from trainable.datasets import Data, load_data
 from trainable.exported import Exported
-from trainable.train import TrainState, report, sample, train_until
+from trainable.report import report, sample
+from trainable.train import TrainState, train_until
 
 FILES = {"config.yaml", "model.safetensors", "metrics.json", "README.md"}
 

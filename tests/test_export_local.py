@@ -21,7 +21,8 @@ from search.home import Folder, Home
 from search.training import read_config, train_config
 from trainable import checkpoint
 from trainable.datasets import Data, load_data
-from trainable.train import TrainState, build_model, report, train_until
+from trainable.report import report
+from trainable.train import TrainState, build_model, train_until
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from trainable.config import Adapters, Augmentation
 from trainable.datasets import Data, load_data
 from trainable.finetune import adapt, merged
 from trainable.preflight import try_model
-from trainable.train import TrainState, network, report, train_until
+from trainable.report import network, report
+from trainable.train import TrainState, train_until
 
 CPU = torch.device("cpu")
 ADAPTERS = {"rank": 2, "patterns": ["down.*", "condition.*"]}

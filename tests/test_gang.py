@@ -20,7 +20,8 @@ from trainable import checkpoint, gradients
 from trainable.config import TrialConfig
 from trainable.datasets import Data, Part
 from trainable.gang import Gang, GangBroken
-from trainable.train import TrainState, backward, report, train_until
+from trainable.report import report
+from trainable.train import TrainState, backward, train_until
 
 # how far weights may be apart, in units of the way they went: muon orthogonalizes in bf16, and
 # soap turns its gradients into bases that rounding turns, too

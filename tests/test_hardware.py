@@ -17,7 +17,8 @@ from trainable import checkpoint
 from trainable.batches import fits
 from trainable.build import limit_memory
 from trainable.datasets import Data, Part
-from trainable.train import TrainState, report, train_until
+from trainable.report import report
+from trainable.train import TrainState, train_until
 from trainable.trial import DiffusionTrial
 
 

@@ -13,8 +13,10 @@ from conftest import make_config
 from trainable.config import Diffusion
 from trainable.datasets import Data, Part, load_data
 from trainable.diffusion import build_process
-from trainable.metrics import DivergenceWatch, PeakMemory, Validation
-from trainable.train import TrainState, report, train_until
+from trainable.report import report
+from trainable.train import TrainState, train_until
+from trainable.validation import Validation
+from trainable.watch import DivergenceWatch, PeakMemory
 
 CPU = torch.device("cpu")
 

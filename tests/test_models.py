@@ -16,8 +16,9 @@ from trainable.datasets import Data, Part, load_data
 from trainable.diffusion import build_process, loss
 from trainable.models import DiT, ModelConfig, UNet
 from trainable.preflight import try_model
+from trainable.report import sample
 from trainable.shelf import OWN
-from trainable.train import TrainState, sample, train_until
+from trainable.train import TrainState, train_until
 
 CPU = torch.device("cpu")
 DIFFUSERS = {

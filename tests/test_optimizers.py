@@ -22,7 +22,8 @@ from trainable.config import TrialSettings
 from trainable.datasets import Data, load_data
 from trainable.optimizers import OPTIMIZERS, EightBit
 from trainable.preflight import try_optimizer
-from trainable.train import TrainState, network, report, train_until
+from trainable.report import network, report
+from trainable.train import TrainState, train_until
 
 HERE = [name for name, entry in OPTIMIZERS.items() if not issubclass(entry, EightBit)]
 DEFAULT_UNET = {"type": "unet"}

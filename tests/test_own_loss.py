@@ -16,8 +16,9 @@ from search.checks import check
 from trainable import checkpoint
 from trainable.datasets import load_data
 from trainable.preflight import try_model
+from trainable.report import report
 from trainable.solo import train
-from trainable.train import TrainState, report, train_until
+from trainable.train import TrainState, train_until
 
 SEEN: list[Any] = []
 

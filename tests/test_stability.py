@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from search.checks import check
 from trainable.clipping import Clipping
 from trainable.datasets import Data, load_data
+from trainable.report import report
 from trainable.stability import HORIZON, Spikes, StepLog, gradient_variance, update_ratio
-from trainable.train import TrainState, backward, report, train_until
+from trainable.train import TrainState, backward, train_until
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,8 @@ from search.space import keeps_lr
 from trainable import checkpoint
 from trainable.datasets import Data, load_data
 from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.train import TrainState, next_report, report, train_until
+from trainable.report import next_report, report
+from trainable.train import TrainState, train_until
 
 LRS = {"sgd": 0.1, "prodigy": 1.0, "lion": 1e-3}
 HERE = [name for name, entry in OPTIMIZERS.items() if not issubclass(entry, EightBit)]

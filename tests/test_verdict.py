@@ -21,7 +21,8 @@ from search.verdict import (
     smallest_difference,
 )
 from trainable.datasets import load_data
-from trainable.train import TrainState, report, train_until
+from trainable.report import report
+from trainable.train import TrainState, train_until
 
 LOSS, NOISE = 0.18, 0.0006  # measured on digits: 0.3 % from seed to seed
 LOUD = 0.0027  # SGD's, 4.5 times as much

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from trainable.datasets import Part
 from trainable.diffusion import Network, Process, loss
-from trainable.metrics import QUARTILES, VALIDATION_SEED
+from trainable.metrics import QUARTILES
 from trainable.shelf import load
 from trainable.tensors import scaled, view
+from trainable.validation import VALIDATION_SEED
 
 VALIDATION_BATCH = 64  # of an own loss: the same in every trial, whatever its batch size
 

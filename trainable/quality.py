@@ -19,8 +19,9 @@ from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data, FiledPart, Part
 from trainable.features import NO_LABELS, Extractor, build_extractor, extract
 from trainable.images import is_image
+from trainable.report import sample
 from trainable.tensors import scaled, view
-from trainable.train import TrainState, sample
+from trainable.train import TrainState
 
 FEWEST = 16  # examples that a distance is measured on
 BANDWIDTHS = (0.5, 1.0, 2.0)  # of the kernels, in median distances between real examples

@@ -12,8 +12,9 @@ from trainable.config import TrialConfig
 from trainable.datasets import load_data
 from trainable.images import GRID_IMAGES, is_image, write_grid
 from trainable.quality import measure
+from trainable.report import next_report, report, sample
 from trainable.shelf import use_code
-from trainable.train import TrainState, next_report, report, sample, train_until
+from trainable.train import TrainState, train_until
 
 Progress = Callable[[dict[str, Any]], None]
 Note = Callable[[str], None]

@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from trainable.batches import Batches
 from trainable.build import build_model, pick_device, two_examples
-from trainable.build_optimizer import (
-    build_optimizer,
-    edge_layers,
-    evaluated,
-    has_modes,
-    optimizer_bytes,
-)
+from trainable.build_optimizer import build_optimizer, edge_layers, evaluated, has_modes
 from trainable.clipping import Clipping
 from trainable.config import TrialConfig
-from trainable.datasets import Data, FiledPart, Part
+from trainable.datasets import Data
 from trainable.diffusion import Network, build_process
 from trainable.ema import Emas, is_due
 from trainable.finetune import prepare
 from trainable.gang import Gang
 from trainable.lr_schedules import lr_factor
-from trainable.metrics import TEST_METRICS, TEST_SEED, DivergenceWatch, PeakMemory, Validation
 from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
-from trainable.sampling import draw
-from trainable.stability import (
-    VARIANCE_EVERY,
-    VARIANCE_SHARE,
-    StepLog,
-    gradient_variance,
-    update_ratio,
-)
-from trainable.tensors import view
-
-RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
+from trainable.stability import StepLog, update_ratio
+from trainable.validation import TEST_SEED, Validation
+from trainable.watch import DivergenceWatch, PeakMemory
 
 
 class TrainState:
@@ -146,126 +127,6 @@ def backward(state: TrainState, batch: Batch) -> Tensor:
                 share = share * (len(part.x0) / config.batch_size)
             state.gradients.backward(share, last=part is parts[-1])
     return state.gradients.take()
-
-
-def report(state: TrainState) -> dict[str, Any]:
-    """Validate, and say how the training stands. `weights` names the best: raw, or an EMA."""
-    began = time.perf_counter()
-    losses = {name: validate(state, name) for name in (RAW, *state.emas.averages)}
-    best = min(losses, key=lambda name: (math.isnan(losses[name][0]), losses[name][0]))
-    metrics: dict[str, Any] = {
-        "step": state.step,
-        "samples": state.samples,
-        **state.log.take(),
-        **insight(state),
-        "lr": current_lr(state.config, max(state.step - 1, 0)),
-        "val_loss": losses[best][0],
-        **{f"val_loss_q{q}": value for q, value in enumerate(losses[best][1:], start=1)},
-        **test_losses(state, best),
-        "weights": best,
-        "steps_per_second": state.timed_steps / state.seconds if state.seconds else 0.0,
-        "validation_seconds": time.perf_counter() - began,
-        "parameters": sum(weight.numel() for weight in state.model.parameters()),
-        "optimizer_bytes": optimizer_bytes(state.optimizer),
-        "peak_memory_bytes": state.memory.bytes(),
-    }
-    state.seconds, state.timed_steps = 0.0, 0
-    if state.diverged_at is None and not math.isfinite(metrics["val_loss"]):
-        state.diverged_at = state.step
-    return metrics
-
-
-def insight(state: TrainState) -> dict[str, float]:
-    """What is measured at a report alone; the variance of gradients only now and then."""
-    config, validation = state.config, state.validation
-    found: dict[str, float] = {}
-    if state.update_ratio is not None:
-        found["update_ratio"] = state.update_ratio.item()
-    every = math.ceil(VARIANCE_EVERY / config.report_every) * config.report_every
-    due = state.step % every == 0 or state.step == config.steps
-    if not due or state.diverged_at is not None or not isinstance(validation, Validation):
-        return found
-
-    def loss_of(cut: slice) -> Tensor:
-        with autocast(state):
-            return validation.each(state.model, cut).mean()
-
-    state.model.eval()
-    size = max(1, config.batch_size // VARIANCE_SHARE)
-    weights = list(state.trained.values())
-    variances = gradient_variance(loss_of, weights, len(validation.u), size)
-    return found | {f"grad_variance_q{q}": v for q, v in enumerate(variances, start=1)}
-
-
-def next_report(config: TrialConfig, rungs: list[int], samples: int) -> tuple[int, bool]:
-    """Samples at the next report after `samples`, in whole steps, and whether it is at a rung.
-
-    There is a report every `report_every` steps, at each rung, and at the end of the budget.
-    """
-    batch = config.batch_size
-    every = config.report_every * batch
-    at_rungs = {-(-rung // batch) * batch for rung in rungs}  # rounded up to whole steps
-    regular = (samples // every + 1) * every
-    target = min([regular, config.samples, *(rung for rung in at_rungs if rung > samples)])
-    return target, target in at_rungs
-
-
-def validate(state: TrainState, weights: str) -> list[float]:
-    """Validation loss with the named weights: overall, then by quartile of the noise level."""
-    state.model.eval()
-    with autocast(state):
-        return state.validation.losses(network(state, weights))
-
-
-def test_losses(state: TrainState, weights: str) -> dict[str, float]:
-    """The loss on the test part, overall and by quartile, where it was asked for."""
-    if state.test is None:
-        return {}
-    state.model.eval()
-    with autocast(state):
-        losses = state.test.losses(network(state, weights))
-    return dict(zip(TEST_METRICS, losses, strict=True))
-
-
-@torch.no_grad()
-def sample(
-    state: TrainState, weights: str, count: int, steps: int = 40, labels: Tensor | None = None
-) -> Tensor:
-    """`count` samples with the named weights, [count, *shape], from noise of a fixed seed.
-
-    Of data with labels, those of the given classes [count], or of all in turn; of data with
-    conditions, those of the given ones, or of the training examples' in turn.
-    """
-    generator = torch.Generator().manual_seed(state.config.seed)
-    noise = torch.randn(count, *state.batches.shape, generator=generator).to(state.device)
-    net = network(state, weights)
-    if state.batches.labels is not None and labels is None:
-        labels = torch.arange(count)
-        if state.batches.classes:
-            labels = labels % state.batches.classes
-        else:
-            labels = conditions(state.data.train, count)
-    state.model.eval()
-    with autocast(state):
-        return draw(state.process, net, noise, labels, steps, state.limit)
-
-
-def conditions(part: Part | FiledPart, count: int) -> Tensor:
-    """Those of the first examples, [count, ...]; from the first again where they don't suffice."""
-    given = part.take(np.arange(count) % len(part.x)).labels
-    assert given is not None
-    return view(given)
-
-
-def network(state: TrainState, weights: str) -> Network:
-    """The model with the named weights in place of its own."""
-    if weights == RAW and not state.modes:
-        return state.model
-    if weights == RAW:
-        average = dict(zip(state.trained, state.evaluated(), strict=True))
-    else:
-        average = state.emas.averages[weights]
-    return lambda *inputs: functional_call(state.model, average, inputs)
 
 
 def current_lr(config: TrialConfig, step: int) -> float:

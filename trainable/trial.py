@@ -21,9 +21,10 @@ from trainable.images import GRID_IMAGES, is_image, write_grid
 from trainable.kept import GRID, Kept, Superseded
 from trainable.output import capture
 from trainable.quality import measure
+from trainable.report import next_report, report, sample
 from trainable.shelf import use_code
 from trainable.storage import StorageError
-from trainable.train import TrainState, next_report, report, sample, train_until
+from trainable.train import TrainState, train_until
 
 # of the CPU; of CUDA outside PyTorch's allocator; of cuBLAS and its like
 NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")

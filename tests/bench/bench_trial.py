@@ -28,7 +28,8 @@ from trainable.build import pick_device
 from trainable.config import TrialConfig
 from trainable.datasets import Data, Part
 from trainable.diffusion import T, alpha_bar
-from trainable.train import TrainState, insight, train_until
+from trainable.report import insight
+from trainable.train import TrainState, train_until
 
 Steps = Callable[[int], None]  # trains so many steps
 # shape, batch, channels and multipliers of the U-Net
