@@ -18,6 +18,7 @@ from search.errors import SearchFailed, StorageAway
 from search.history import ENDED, History, Trial
 from search.space import baselines, settings
 from search.spec import SearchSpec
+from trainable.config import TrialConfig
 
 
 @dataclass
@@ -151,7 +152,8 @@ class Engine:
     def _judge(self, trial: Trial, metrics: dict[str, Any]) -> bool:
         number = trial.number
         if metrics.get("diverged_at") is not None or _is_bad(metrics[self.metric]):
-            where = metrics.get("diverged_at") or metrics["step"]
+            known = metrics.get("diverged_at")
+            where = metrics["step"] if known is None else known
             return self.end(number, "diverged", f"not finite at step {where}")
         if trial.samples >= trial.full_samples:
             return self.end(number, "complete", None)
@@ -245,8 +247,7 @@ class Engine:
         self, number: int, chosen: dict[str, Any], *, baseline: bool = False, **marks: bool
     ) -> Trial:
         """Write down a new trial. Marks: `full`, `added`."""
-        spec = self.spec
-        config = spec.trial.resolve(**settings(chosen), threads=threads(spec), code=spec.code)
+        config = config_of(self.spec, chosen)
         self.history.write(
             "ask",
             trial=number,
@@ -257,6 +258,15 @@ class Engine:
             **marks,
         )
         return self.book.trials[number]
+
+
+def config_of(spec: SearchSpec, chosen: dict[str, Any]) -> TrialConfig:
+    """The config of a trial. One that holds no GPU sees none, and is the same where it would."""
+    device = spec.trial.device
+    if device == "auto" and not spec.resources.gpu:
+        device = "cpu"
+    given = {"threads": threads(spec), "code": spec.code, "device": device}
+    return spec.trial.resolve(**settings(chosen), **given)
 
 
 def threads(spec: SearchSpec) -> int:

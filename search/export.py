@@ -121,8 +121,8 @@ def write_export(folder: Folder, book: Book, trial: Trial, to: Path, form: str =
     to.mkdir(parents=True, exist_ok=True)
     checkpoint = folder.checkpoint(trial.number)
     weights = read_weights(checkpoint, trial.reports[-1]["weights"])
-    save_file(
-        {key: tensor.contiguous() for key, tensor in weights.items()},
+    save_file(  # copies, since safetensors refuses tensors that share memory
+        {key: tensor.contiguous().clone() for key, tensor in weights.items()},
         to / "model.safetensors",
         metadata=read_kind(checkpoint),
     )

@@ -52,8 +52,6 @@ def concurrency(spec: SearchSpec) -> int:
     several = need.workers > 1
     shares = f" ({need.workers} workers)" if several else ""
     or_workers = " or resources.workers" if several else ""
-    if several and device == "auto" and not gpus and has_mps():
-        raise BadInput("resources.workers: several workers can't use mps; want trial.device: cpu")
     if (device == "cuda" and not gpus) or (device == "mps" and not has_mps()):
         raise BadInput(
             f"trial.device: torch finds no {device} device on this machine; want auto or cpu"

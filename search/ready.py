@@ -33,19 +33,22 @@ def prepare_data(spec: SearchSpec) -> Data:
         data = load_data(spec.trial.dataset)
         try_model(spec.trial, data)
         for name in spec.optimizers:
-            try_optimizer(name, spec.trial.device)
+            try_optimizer(name, spec.trial.device if spec.resources.gpu else "cpu")
         try_features(spec.trial, data)
     except ValueError as error:
         raise BadInput(str(error)) from error
     return data
 
 
-def room_notes(spec: SearchSpec, home: Home, data: Data) -> Iterator[str]:
-    """What should be known of the room for checkpoints. Folders only: S3 has enough."""
+def machine_notes(spec: SearchSpec, home: Home, data: Data) -> Iterator[str]:
+    """What should be known of GPUs that are left alone, and of the room for checkpoints."""
+    from search.local import count_gpus
     from trainable.preflight import checkpoint_bytes
 
+    if (gpus := count_gpus()) and not spec.resources.gpu:
+        yield f"trials use none of this machine's {gpus} GPUs; for one each, resources.gpu: 1"
     place = home.path if spec.storage is None else Path(spec.storage)
-    if "://" in str(spec.storage):
+    if "://" in str(spec.storage):  # S3 has enough
         return
     need = checkpoint_bytes(spec.trial, data) * spec.budget.trials
     if fault := space_fault(place, need):

@@ -23,7 +23,7 @@ from search.logs import tell
 from search.origin import compare, notify, origin
 from search.progress import Progress
 from search.publish import publish
-from search.ready import prepare_data, room_notes, wait_for_driver
+from search.ready import machine_notes, prepare_data, wait_for_driver
 from search.record import Recorder, check_reachable, deliver_rest, tracking_uri
 from search.report import write_report
 from search.shipping import get_code, moved, put_code
@@ -58,7 +58,7 @@ def run(
         check_storage(spec.storage)
     concurrent = place.concurrency(spec)
     data = prepare_data(spec)
-    for note in (*data.notes, *room_notes(spec, home, data)):
+    for note in (*data.notes, *machine_notes(spec, home, data)):
         console.print(f"note: {note}")
     imported = import_trials(spec, [home.find(name) for name in earlier], console)
     folder = home.new(spec.name, spec.storage, id)

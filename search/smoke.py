@@ -12,13 +12,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from search.engine import threads
+from search.engine import config_of
 from search.errors import BadInput, SearchFailed
 from search.local import concurrency
 from search.plan import plan
 from search.ready import prepare_data
 from search.sampler import Sampler
-from search.space import baselines, settings
+from search.space import baselines
 from search.spec import SearchSpec
 from trainable import checkpoint
 from trainable.build import free_memory
@@ -69,7 +69,7 @@ def first_config(spec: SearchSpec, name: str) -> TrialConfig:
     known = baselines(spec.space, spec.trial, spec.baselines)
     chosen = next((choice for choice in known if choice["optimizer"] == name), None)
     chosen = chosen or Sampler(spec.space, [name], "random").spread(0, (), name, 0, 1)
-    return spec.trial.resolve(**settings(chosen), threads=threads(spec), code=spec.code)
+    return config_of(spec, chosen)
 
 
 def rehearse(config: TrialConfig, data: Data) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import make_spec
 
-from search.engine import Engine
+from search.engine import Engine, config_of
 from search.errors import SearchFailed
 from search.history import ENDED, History, Trial
 from search.spec import SearchSpec
@@ -309,3 +309,14 @@ def test_every_sampler_proposes_within_the_space_and_is_seeded(kind: str) -> Non
         if not trial.baseline:
             assert spec.space.encode(trial.chosen, spec.optimizers) is not None
     assert len(one.book.trials) == (2 + 4 + 8 if grid else 30)
+
+
+def test_a_trial_that_holds_no_gpu_is_told_to_use_the_cpu() -> None:
+    """Else its export would mean another device on a machine where it sees one."""
+    chosen = {"optimizer": "adam", "adam.lr": 1e-3}
+    for keys, device in (
+        ({}, "cpu"),
+        ({"resources": {"gpu": 0.5}}, "auto"),
+        ({"resources": {"gpu": 1}, "trial": {"device": "cuda"}}, "cuda"),
+    ):
+        assert config_of(make_spec(**keys), chosen).device == device

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from conftest import make_config, make_spec
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from search.describe import yaml_text
 from search.errors import BadInput
@@ -21,7 +23,8 @@ from search.home import Folder, Home
 from search.training import read_config, train_config
 from trainable import checkpoint
 from trainable.datasets import Data, load_data
-from trainable.report import report
+from trainable.finetune import load_weights
+from trainable.report import report, validate
 from trainable.train import TrainState, build_model, train_until
 
 
@@ -40,9 +43,11 @@ def history(folder: Folder) -> Iterator[History]:
     opened.close()
 
 
-def train_trial(history: History, folder: Folder, number: int, lr: float) -> TrainState:
+def train_trial(
+    history: History, folder: Folder, number: int, lr: float, **keys: Any
+) -> TrainState:
     """Train a trial as the search does, and write down what became of it."""
-    config = make_config({"type": "adam", "lr": lr})
+    config = make_config({"type": "adam", "lr": lr}, **keys)
     history.write(
         "ask",
         trial=number,
@@ -95,6 +100,43 @@ def test_the_weights_are_those_that_the_loss_was_measured_with(
         assert state.validation.losses(model.eval())[0] == pytest.approx(
             trial.last("val_loss"), rel=1e-6
         )
+
+
+class Tied(torch.nn.Module):
+    """The same matrix twice, as language models tie theirs."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        size = math.prod(shape)
+        self.first, self.last = (torch.nn.Linear(size, size) for _ in range(2))
+        self.last.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.last(torch.tanh(self.first(x.flatten(1))))
+        return answer.view_as(x)
+
+
+@pytest.mark.parametrize("weights", ["raw", "0.999"])
+def test_tied_weights_are_exported_under_all_their_names(
+    weights: str,
+    history: History,
+    folder: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("trainable.mlp.Tied", Tied, raising=False)
+    state = train_trial(history, folder, 0, lr=1e-2, model={"type": "trainable.mlp:Tied"})
+    history.book.trials[0].reports[-1]["weights"] = weights
+    export_best(folder, history.book, tmp_path / "best")
+    path = tmp_path / "best" / "model.safetensors"
+    saved = load_file(path)
+    torch.testing.assert_close(saved["last.weight"], saved["first.weight"], rtol=0, atol=0)
+    again = TrainState(state.config, state.data)
+    load_weights(again.model, path)
+    assert validate(again, "raw") == pytest.approx(validate(state, weights), rel=1e-6)
+    del saved["last.weight"]  # as safetensors' save_model writes them
+    save_file(saved, path)
+    load_weights(TrainState(state.config, state.data).model, path)
 
 
 def test_the_card_tells_data_model_optimizer_and_numbers(

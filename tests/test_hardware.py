@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -73,6 +74,23 @@ def test_memory_that_runs_out_is_a_result_and_the_next_trial_runs(
     assert trial.step()["report"]["step"] == 4
 
 
+def test_a_process_that_cuda_has_given_up_takes_on_no_other_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainable.unet.Memory", Memory, raising=False)
+    ends: list[int] = []
+    monkeypatch.setattr("os._exit", ends.append)
+    config = make_config(model={"type": "trainable.unet:Memory"}).model_dump(mode="json")
+    trial = DiffusionTrial.__new__(DiffusionTrial)
+    trial.data = images()
+    Memory.error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    trial.begin({"trial": config, "rungs": [], "folder": str(tmp_path / "0")})
+    assert trial.step()["failure"] == "code" and not ends
+    Memory.error = None
+    trial.reset_config({"trial": config, "rungs": [], "folder": str(tmp_path / "1")})
+    assert ends == [1]
+
+
 def test_a_trial_on_half_a_gpu_keeps_to_half_of_its_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -105,6 +123,40 @@ def test_a_step_waits_for_nothing_but_the_watch_over_divergence(optimizer: str) 
     with Waits() as waits:
         train_until(state, 5 * state.config.batch_size)
     assert waits.seen == {"aten._local_scalar_dense.default": 4}  # on CUDA it reads a step late
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop", "muon", "schedulefree_adamw"])
+@pytest.mark.parametrize("bad_step", [2, 3])  # in the middle, and the last before a report
+def test_an_update_that_is_not_finite_is_masked_until_it_is_known(
+    optimizer: str, bad_step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on CUDA, with a copy that takes no time in place of the one beside the computation."""
+    monkeypatch.setattr("trainable.watch.send", lambda value: (value.clone(), lambda: None))
+    told = []
+    for late in (False, True):
+        state = TrainState(make_config({"type": optimizer, "lr": 1e-3}), images())
+        state.watch.late = late
+        spoil(state, bad_step)
+        train_until(state, 4 * state.config.batch_size)
+        metrics = report(state)
+        told.append((state.diverged_at, state.step, metrics["train_loss"], metrics["grad_norm"]))
+        states = [t for s in state.optimizer.state.values() for t in s.values()]
+        averages = [t for average in state.emas.averages.values() for t in average.values()]
+        tensors = [t for t in (*states, *averages) if isinstance(t, torch.Tensor)]
+        for tensor in (*state.model.parameters(), *tensors):
+            assert tensor.isfinite().all()
+    assert told[0] == told[1] and told[0][:2] == (bad_step, bad_step)
+
+
+def spoil(state: TrainState, bad_step: int) -> None:
+    """Make the loss of one step infinite."""
+    objective = state.objective
+
+    def spoiled(network: Any, batch: Any) -> torch.Tensor:
+        loss: torch.Tensor = objective(network, batch)
+        return loss * math.inf if state.step == bad_step else loss
+
+    state.objective = spoiled  # type: ignore[assignment]
 
 
 def test_convolutions_are_laid_out_channels_last_and_stay_so() -> None:
@@ -140,10 +192,20 @@ def test_where_the_examples_lie_changes_no_number(monkeypatch: pytest.MonkeyPatc
 def test_a_gpu_takes_the_examples_where_a_quarter_of_its_memory_holds_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    share, gpu = 1.0, torch.device("cuda")
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (4000, 9000))
-    x, gpu = torch.zeros(1000, dtype=torch.uint8), torch.device("cuda")
-    assert fits(x, gpu) and not fits(torch.zeros(1001, dtype=torch.uint8), gpu)
-    assert fits(torch.zeros(1001, dtype=torch.uint8), torch.device("cpu"))
+    monkeypatch.setattr("torch.cuda.get_per_process_memory_fraction", lambda device: share)
+
+    def of(count: int, conditions: int = 0) -> Data:
+        labels = np.zeros(conditions // 4, np.float32) if conditions else None
+        part = Part(np.zeros(count, np.uint8), labels)
+        return Data(part, part, part)
+
+    assert fits(of(1000), gpu) and not fits(of(1001), gpu)
+    assert fits(of(600, 400), gpu) and not fits(of(601, 400), gpu)
+    assert fits(of(1001), torch.device("cpu"))
+    share = 0.25  # of 9000: less than what is free
+    assert fits(of(562), gpu) and not fits(of(563), gpu)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")

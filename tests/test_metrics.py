@@ -93,8 +93,8 @@ def test_more_places_than_examples_repeat_them_with_other_noise() -> None:
     ("norm", "diverged"), [(1.0, False), (1e38, False), (math.inf, True), (math.nan, True)]
 )
 def test_a_gradient_that_is_not_finite_is_divergence(norm: float, diverged: bool) -> None:
-    watch = DivergenceWatch(CPU)
-    assert watch.diverged(torch.tensor(norm)) is diverged
+    watch, optimizer = DivergenceWatch(CPU), torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    assert watch.diverged(torch.tensor(norm), optimizer) is diverged
     assert watch.flush() is False
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from conftest import make_config
 
 from trainable.config import TrialSettings
-from trainable.datasets import Data, load_data
+from trainable.datasets import Data, Part, load_data
 from trainable.features import build_extractor, extract, fitted
 from trainable.metrics import QUALITY_METRICS
 from trainable.quality import (
@@ -84,6 +85,25 @@ def test_frechet_distance_of_known_gaussians() -> None:
     assert frechet_distance(x, y) == pytest.approx(expected, rel=0.02)
     assert frechet_distance(x, x) == pytest.approx(0, abs=1e-9)
     assert frechet_distance(x[:, :1], y[:, :1]) == pytest.approx(1 + 1, rel=0.02)
+
+
+def test_frechet_distance_of_more_features_than_examples() -> None:
+    """As the definition has it, with the root of a matrix of all features."""
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(20, 50)), 1 + 2 * random.normal(size=(30, 50))
+    c1, c2 = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = scipy.linalg.sqrtm(c1 @ c2).real
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(c1 + c2 - 2 * root)
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-3)
+
+
+def test_latents_are_compared_as_images_are() -> None:
+    random = np.random.default_rng(0)
+    parts = [
+        Part(random.normal(size=(k, 4, 8, 8)).astype(np.float32), None) for k in (200, 32, 32)
+    ]
+    found = Yardstick(Data(*parts), None, 32, 4, torch.device("cpu"))
+    assert [name for name, _ in found.extractors] == ["random", "kmeans"]
 
 
 def test_coverage_is_the_share_of_modes_that_samples_reach() -> None:

@@ -15,7 +15,7 @@ from trainable.objective import Batch
 from trainable.sharded import Reader, Sharded
 from trainable.tensors import scaled, view
 
-DEVICE_SHARE = 0.25  # of a GPU's free memory that the training examples may take
+DEVICE_SHARE = 0.25  # of the free part of a trial's share of a GPU that its examples may take
 
 
 class Batches:
@@ -34,7 +34,7 @@ class Batches:
         self, data: Data, config: TrialConfig, device: torch.device, part: slice = ALL
     ) -> None:
         x, labels = data.train
-        self.home = device if fits(x, device) else torch.device("cpu")
+        self.home = device if fits(data, device) else torch.device("cpu")
         self.x = source(x, self.home)
         self.labels = None if labels is None else source(labels, self.home)
         self.sharded = x if isinstance(x, Sharded) else None
@@ -87,7 +87,9 @@ class Batches:
             if self.sharded is not None:
                 order = self.sharded.order(generator)
             else:
-                order = torch.randperm(self.examples, generator=generator).to(self.home)
+                order = torch.randperm(self.examples, generator=generator)
+                if self.home.type == "cuda":
+                    order = order.pin_memory().to(self.home, non_blocking=True)
             self._orders = {epoch: order} | {
                 k: v for k, v in self._orders.items() if k == epoch - 1
             }
@@ -99,11 +101,13 @@ def source(x: np.ndarray | Sharded, home: torch.device) -> Tensor | Reader:
     return Reader(x) if isinstance(x, Sharded) else view(x).to(home)
 
 
-def fits(x: np.ndarray | Sharded, device: torch.device) -> bool:
+def fits(data: Data, device: torch.device) -> bool:
     """Whether the examples may lie on the device; the CPU and MPS share the memory they are in."""
+    x, labels = data.train
     if isinstance(x, Sharded):
         return False
     if device.type != "cuda":
         return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return x.nbytes <= DEVICE_SHARE * free
+    free, total = torch.cuda.mem_get_info(device)
+    mine = min(free, total * torch.cuda.get_per_process_memory_fraction(device))
+    return x.nbytes + (0 if labels is None else labels.nbytes) <= DEVICE_SHARE * mine

@@ -32,12 +32,10 @@ def build_model(config: TrialSettings, data: Kind, time_scale: float) -> nn.Modu
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that `name` means on this machine."""
+    """The device that `name` means on this machine; `auto` is a GPU of CUDA, or else the CPU."""
     if name != "auto":
         return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def limit_memory(share: float) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from trainable.finetune import merged
 from trainable.kept import CHECKPOINT
+from trainable.tensors import place_of
 from trainable.train import TrainState
 
 FORMAT = 2
@@ -52,7 +53,8 @@ def load(state: TrainState, path: Path) -> dict[str, Any] | None:
     Raises:
         ValueError: the checkpoint is of a format that this version can't read.
     """
-    content = torch.load(path, map_location=state.device, weights_only=True)
+    # by way of the CPU: a GPU need not hold all twice, and steps counted on the CPU stay there
+    content = torch.load(path, map_location="cpu", weights_only=True)
     if content["format"] != FORMAT:
         raise ValueError(f"{path}: checkpoint format {content['format']}, can read {FORMAT}")
     state.step, state.diverged_at = content["step"], content["diverged_at"]
@@ -69,12 +71,13 @@ def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
     """The model's state with the named weights (raw, or those of an EMA) in place of its own.
 
     Raw weights are those that count: a Schedule-Free optimizer trains other ones. Adapters are
-    part of the weights that they adapt.
+    part of the weights that they adapt. Tied weights have one value under all their names.
     """
     content = torch.load(path, map_location="cpu", weights_only=True)
     model: dict[str, torch.Tensor] = content["model"]
-    model.update(content["emas"].get(weights, content["evaluated"]))
-    return merged(model)
+    named = content["emas"].get(weights, content["evaluated"])
+    values = {place_of(model[name]): value for name, value in named.items()}
+    return merged({name: values.get(place_of(own), own) for name, own in model.items()})
 
 
 def read_kind(path: Path) -> dict[str, str]:

@@ -139,7 +139,8 @@ class TrialSettings(Frozen):
     adapters: Adapters | None = None
     augment: Augmentation | None = None
     loss: ImportString | None = None  # a process of the user's own
-    validation_examples: int | None = Field(None, ge=4)  # null: what costs 4 % of the training
+    # whole quartiles; null: what costs 4 % of the training
+    validation_examples: int | None = Field(None, ge=4, multiple_of=4)
     quality: Quality | None = Quality()  # null: none is measured
 
     @model_validator(mode="after")

@@ -103,7 +103,8 @@ class Data(NamedTuple):
         digest = hashlib.sha256()
         for part in self.parts:
             x = part.x
-            digest.update(x.digest if isinstance(x, Sharded) else x.tobytes())
+            given = x.digest if isinstance(x, Sharded) else np.ascontiguousarray(x).data
+            digest.update(given)
         return digest.hexdigest()[:16]
 
     @property
@@ -112,7 +113,7 @@ class Data(NamedTuple):
         x = self.train.x
         if isinstance(x, Sharded):
             return x.limit
-        return 1.0 if x.dtype == np.uint8 else float(np.abs(x).max())
+        return 1.0 if x.dtype == np.uint8 else float(max(x.max(), -x.min()))
 
 
 def load_data(config: DatasetConfig) -> Data:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from trainable.config import Adapters, TrialSettings
+from trainable.tensors import place_of
 
 ADAPTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 ORIGINAL = re.compile(r"^(.+)\.parametrizations\.weight\.original$")
@@ -47,6 +48,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise ValueError(f"trial.init: can't read {path} as safetensors: {error}") from error
     own = model.state_dict()
+    tied = {place_of(own[name]): name for name in weights if name in own}
+    weights |= {  # such files have tied weights under one of their names
+        name: weights[tied[place]]
+        for name, weight in own.items()
+        if name not in weights and (place := place_of(weight)) in tied
+    }
     faults = [f"'{name}' is missing" for name in own if name not in weights]
     faults += [f"'{name}' is none of the model's" for name in weights if name not in own]
     faults += [

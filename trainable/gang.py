@@ -8,6 +8,7 @@ Plain torch.distributed, without Ray.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -75,7 +76,8 @@ class Workers(Gang):
 
     Args:
         store: where they meet; see `meet` and `find`.
-        host: this node's address, on which the others reach it. NCCL picks its own.
+        host: this node's address, on which the others reach it. NCCL picks its own, but on
+            loopback it keeps to that.
 
     Raises:
         GangBroken: from all that waits for others.
@@ -94,6 +96,8 @@ class Workers(Gang):
         self.draws = torch.Generator(device)
         timeout, group = timedelta(seconds=patience), dist.PrefixStore("gang", store)
         if device.type == "cuda":
+            if host.startswith("127."):
+                os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
             options = dist.ProcessGroupNCCL.Options()
             options._timeout = timeout
             self.group = dist.ProcessGroupNCCL(group, rank, size, options)
@@ -105,7 +109,8 @@ class Workers(Gang):
             self.group = dist.ProcessGroupGloo(group, rank, size, options)
 
     def leave(self) -> None:
-        self.group = None
+        if self.device.type != "cuda":  # NCCL would wait for what is under way, and never hang up
+            self.group = None
 
     def begin_sum(self, tensor: Tensor) -> Any:
         """Begin to sum a tensor over all workers in place; `wait` for what is returned."""
@@ -114,6 +119,8 @@ class Workers(Gang):
     def wait(self, work: Any) -> None:
         try:
             work.wait()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise GangBroken(str(error)) from error
 
@@ -167,6 +174,8 @@ class Workers(Gang):
     def _call(self, name: str, *arguments: Any) -> Any:
         try:
             return getattr(self.group, name)(*arguments)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise GangBroken(str(error)) from error
 

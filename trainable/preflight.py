@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trainable.augment import Augment
-from trainable.build import build_model, pick_device, two_examples
+from trainable.build import build_model, two_examples
 from trainable.build_optimizer import check_eight_bit
 from trainable.config import TrialSettings
 from trainable.datasets import Data
@@ -83,4 +83,5 @@ def try_optimizer(name: str, device: str) -> None:
     if name not in OPTIMIZERS:
         load(name)
     elif issubclass(OPTIMIZERS[name], EightBit):
-        check_eight_bit(name, pick_device(device))
+        # this process need not see the GPU that the trials will hold
+        check_eight_bit(name, torch.device("cuda" if device == "auto" else device))

@@ -18,7 +18,6 @@ from torch import Tensor
 from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data, FiledPart, Part
 from trainable.features import NO_LABELS, Extractor, build_extractor, extract
-from trainable.images import is_image
 from trainable.report import sample
 from trainable.tensors import scaled, view
 from trainable.train import TrainState
@@ -150,13 +149,15 @@ def mmd(real: np.ndarray, ours: np.ndarray) -> float:
 
 
 def frechet_distance(real: np.ndarray, ours: np.ndarray) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of features [N, D] (Heusel et al. 2017)."""
+    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of features [N, D] (Heusel et al. 2017).
+
+    With C = A'A for centred features A over sqrt(N - 1), the last trace is the sum of the singular
+    values of A1 A2': N x N numbers, however many features there are.
+    """
     means = real.mean(0) - ours.mean(0)
-    c1, c2 = (np.atleast_2d(np.cov(features, rowvar=False)) for features in (real, ours))
-    values, vectors = np.linalg.eigh(c1)
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    shared = np.sqrt(np.linalg.eigvalsh(root @ c2 @ root).clip(0)).sum()
-    return float(means @ means + np.trace(c1) + np.trace(c2) - 2 * shared)
+    a1, a2 = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (real, ours))
+    shared = np.linalg.svd(a1 @ a2.T, compute_uv=False).sum()
+    return float(means @ means + (a1**2).sum() + (a2**2).sum() - 2 * shared)
 
 
 def coverage(real: np.ndarray, ours: np.ndarray) -> float:
@@ -182,7 +183,7 @@ def _extractors(
     """Two: for the discrepancy, and for distance and coverage. None: the numbers themselves."""
     if features is not None:
         names = [features, features]
-    elif is_image(data.shape):
+    elif len(data.shape) == 3:  # images, or latents of them
         names = ["random", "labels" if data.classes else "kmeans"]
     else:
         return [("numbers", None)] * 2

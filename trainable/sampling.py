@@ -30,7 +30,8 @@ def draw(
         cut, bound = slice(start, start + AT_ONCE), network
         if labels is not None:
             bound = partial(_labelled, network, labels[cut].to(noise.device))
-        parts.append(process.sample(bound, noise[cut], steps, limit).float().cpu())
+        samples = process.sample(bound, noise[cut], steps, limit)
+        parts.append(samples.clamp(-limit, limit).float().cpu())
     return torch.cat(parts)
 
 

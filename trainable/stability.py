@@ -39,7 +39,7 @@ class StepLog:
 
     def take(self) -> dict[str, float]:
         """The means since the last report (`clipped`: the share of steps), and spikes so far."""
-        table = self.rows[: self.count].double().cpu()
+        table = self.rows[: self.count].cpu().double()
         self.count = 0
         means = table.mean(0) if len(table) else torch.zeros(len(COLUMNS))
         self.spikes.look(table[:, 0].tolist())
@@ -51,7 +51,7 @@ class StepLog:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.count = 0
-        for row in state["rows"]:
+        for row in state["rows"].to(self.rows.device):
             self.add(*row)
         vars(self.spikes).update(state["spikes"])
 

@@ -22,3 +22,8 @@ def view(x: np.ndarray) -> Tensor:
 def scaled(x: Tensor) -> Tensor:
     """Examples as floats: bytes of images, 0...255, become [-1, 1]; floats stay as they are."""
     return x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x
+
+
+def place_of(tensor: Tensor) -> tuple[object, ...]:
+    """Where in memory a tensor is: the same for weights that are tied."""
+    return tensor.data_ptr() or id(tensor), tensor.shape, tensor.stride()

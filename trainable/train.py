@@ -90,8 +90,8 @@ def train_until(state: TrainState, samples: int) -> None:
     while state.samples < samples and state.diverged_at is None:
         mean_loss = backward(state, state.batches.draw(state.samples))
         grad_norm, clipped = state.clip()
-        if state.watch.diverged(grad_norm):
-            state.diverged_at = state.step - state.watch.late
+        if state.watch.diverged(grad_norm, optimizer):
+            diverge(state)
             break
         set_lr(optimizer, current_lr(config, state.step))
         last = state.samples + config.batch_size >= samples
@@ -104,8 +104,8 @@ def train_until(state: TrainState, samples: int) -> None:
         state.log.add(mean_loss, grad_norm, clipped)
         if last:
             state.update_ratio = update_ratio(before, list(state.trained.values()))
-    if state.diverged_at is None and state.watch.flush():
-        state.diverged_at = state.step - 1
+    if state.watch.flush():
+        diverge(state)
     state.gang.average(state.model.buffers())
     state.seconds += time.perf_counter() - began
     state.timed_steps += state.step - first_step
@@ -127,6 +127,14 @@ def backward(state: TrainState, batch: Batch) -> Tensor:
                 share = share * (len(part.x0) / config.batch_size)
             state.gradients.backward(share, last=part is parts[-1])
     return state.gradients.take()
+
+
+def diverge(state: TrainState) -> None:
+    """End at the step whose gradient was not finite. Known a step late, it is taken back."""
+    if state.watch.late and state.diverged_at is None:
+        state.step -= 1
+        state.log.count -= 1
+    state.diverged_at = state.step
 
 
 def current_lr(config: TrialConfig, step: int) -> float:

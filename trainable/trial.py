@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -51,6 +52,7 @@ class Training:
     logdir: str  # where it has room of its own
     gang = Gang()
     kept: Kept | None = None  # its checkpoints in storage
+    broken = False  # after some errors CUDA answers nothing any more in a process
 
     def begin(self, config: dict[str, Any]) -> None:
         self.state: TrainState | None = None
@@ -158,6 +160,7 @@ class Training:
         if isinstance(error, StorageError | Superseded):
             kind, why = "storage", str(error)
         self.failure = {"kind": kind, "why": why}
+        self.broken = kind == "code" and isinstance(error, torch.AcceleratorError)
         self.state = None
         self.keep_output()
 
@@ -192,6 +195,8 @@ class DiffusionTrial(Training, tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take on another trial in the same process, with the memory of the first given back."""
+        if self.broken:  # Tune misses the process, and starts the trial again in another
+            os._exit(1)
         self.begin(new_config)
         return True
 

@@ -53,7 +53,7 @@ class Validation:
         for start in starts[self.gang.rank :: self.gang.size]:
             cut = slice(start, start + self.batch_size)
             losses[cut] = self.each(network, cut)
-        by_quartile = self.gang.total(losses).double().view(QUARTILES, -1).mean(1)
+        by_quartile = self.gang.total(losses).cpu().double().view(QUARTILES, -1).mean(1)
         return [by_quartile.mean().item(), *by_quartile.tolist()]
 
     def each(self, network: Network, cut: slice) -> Tensor:
