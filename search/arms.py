@@ -67,7 +67,8 @@ class Arms:
         mine = [trial for trial in self.book.stage("search") if trial.optimizer == name]
         known = [*self.book.imported, *arm.peers(self.book)]
         first = len(mine) < self._quota()
-        if first and arm.sampler.kind not in DESIGNED:
+        earlier = sum(trial.optimizer == name for trial in self.book.imported)
+        if len(mine) + earlier < self._quota() and arm.sampler.kind not in DESIGNED:
             turn = sum(not trial.baseline for trial in mine)
             return arm.sampler.spread(number, known, name, turn, self._quota())
         given = first or self.spec.allocation == "equal"

@@ -83,7 +83,7 @@ class Asha:
     results: Results
     measured: bool = False  # rungs whose ranks are seen to mislead hold nobody back
 
-    def levels(self, number: int) -> tuple[int, ...]:
+    def levels(self, trial: Trial) -> tuple[int, ...]:
         return self.rungs
 
     def judge(self, trial: Trial, peers: Sequence[Trial]) -> Verdict:

@@ -7,12 +7,21 @@ from search.spec import SearchSpec
 
 
 def reached(spec: SearchSpec, book: Book, now: float) -> str | None:
-    """The budget that is spent at time `now` (seconds since the epoch), the first of them."""
-    budget, limit = spec.budget, spec.budget.trials
+    """The budget that is spent at time `now` (seconds since the epoch).
+
+    Time comes first: once all trials are proposed, those at work can still run out of it.
+    """
+    if (spent := out_of_time(spec, book, now)) is not None:
+        return spent
+    limit = spec.budget.trials
     if spec.allocation == "equal":  # whole rounds: each optimizer gets as many
         limit -= limit % len(spec.optimizers)
-    if asked(book) >= max(limit, 1):
-        return "trials"
+    return "trials" if asked(book) >= max(limit, 1) else None
+
+
+def out_of_time(spec: SearchSpec, book: Book, now: float) -> str | None:
+    """The budget of time that is spent: wall_clock or gpu_hours."""
+    budget = spec.budget
     if budget.wall_clock is not None and elapsed(book, now) >= budget.wall_clock:
         return "wall_clock"
     hours = budget.gpu_hours

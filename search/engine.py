@@ -12,7 +12,7 @@ from typing import Any
 
 from search.analysis import best_paused
 from search.arms import Arms
-from search.budget import asked, reached
+from search.budget import asked, out_of_time, reached
 from search.confirm import ask_event, is_settled, owed
 from search.errors import SearchFailed, StorageAway
 from search.history import ENDED, History, Trial
@@ -30,6 +30,7 @@ class Engine:
     stopping: str | None = None  # why no new trials are proposed; "confirm": only confirm ones
     error: Exception | None = None  # the search can't go on
     active: set[int] = field(default_factory=set)  # trials that a process works on, or will
+    restarting: set[int] = field(default_factory=set)  # of them, those whose process was lost
 
     def __post_init__(self) -> None:
         spec, self.book = self.spec, self.history.book
@@ -50,6 +51,7 @@ class Engine:
         something new; at last, once nothing new comes, the best of each optimizer to its end, and
         the winners again.
         """
+        self._look_at_the_clock()
         trial = (
             self._cut_off()
             or self._promoted()
@@ -61,10 +63,16 @@ class Engine:
             self.active.add(trial.number)
         return trial
 
-    def begin(self, number: int) -> None:
-        """A trial's process has started, perhaps again."""
-        if self.book.trials[number].state != "running":
+    def begin(self, number: int) -> bool:
+        """A trial's process has started, perhaps again. False: it was ended meanwhile."""
+        self.restarting.discard(number)
+        if number in self.active:
             self.history.write("begin", trial=number)
+        return number in self.active
+
+    def lose(self, number: int) -> None:
+        """A trial's process is gone, and Tune starts it again."""
+        self.restarting.add(number)
 
     def report(self, number: int, metrics: dict[str, Any]) -> bool:
         """Take in a report and say whether the trial goes on.
@@ -114,12 +122,12 @@ class Engine:
         limit, now = self.spec.trial_timeout, self.history.clock() * 1000
         if limit is None:
             return []
-        running = (self.book.trials[n] for n in self.active)
+        at_work = (self.book.trials[n] for n in self.active - self.restarting)
         return [
             trial.number
-            for trial in running
-            if trial.state == "running"
-            and now - max(trial.began or now, trial.reported or 0) > limit * 1000
+            for trial in at_work
+            if trial.began is not None
+            and now - max(trial.began, trial.reported or 0) > limit * 1000
         ]
 
     def finish(self) -> None:
@@ -147,7 +155,7 @@ class Engine:
     def rung_levels(self, trial: Trial) -> list[int]:
         """Samples at which this trial has to report."""
         searching = trial.stage == "search"
-        return list(self.arms.of(trial).scheduler.levels(trial.number)) if searching else []
+        return list(self.arms.of(trial).scheduler.levels(trial)) if searching else []
 
     def _judge(self, trial: Trial, metrics: dict[str, Any]) -> bool:
         number = trial.number
@@ -168,11 +176,30 @@ class Engine:
             return False
         if verdict == "stop":
             return self.end(number, "pruned", f"worse than the others at {trial.samples} samples")
-        spent = self._spent() if trial.stage == "search" else None
-        if spent in ("wall_clock", "gpu_hours"):
+        spent = self._out_of_time() if trial.stage == "search" else None
+        if spent is not None:
             self.stopping = spent
-            return self.end(number, "paused", f"the budget of {spent} was spent", again=True)
+            return self._rest(number)
         return True
+
+    def _look_at_the_clock(self) -> None:
+        """End the search when its time is spent; what was cut off before waits for more of it."""
+        confirming = self.stopping == "trials" and self.book.stage("confirm")
+        if self.stopping not in (None, "trials") or confirming:
+            return
+        if (spent := self._out_of_time()) is None:
+            return
+        self.stopping = spent
+        mine = [number for number in self.cut if self.book.trials[number].stage == "search"]
+        self.cut = [number for number in self.cut if number not in mine]
+        for number in mine:
+            if not self.book.trials[number].again:
+                self._rest(number)
+
+    def _rest(self, number: int) -> bool:
+        """Hold a trial back until there is more time. False: it does not go on."""
+        why = f"the budget of {self.stopping} was spent"
+        return self.end(number, "paused", why, again=True)
 
     def _cut_off(self) -> Trial | None:
         """A trial that an earlier driver left unfinished, whose checkpoint knows how far it was;
@@ -206,11 +233,15 @@ class Engine:
         return self._write(number, chosen)
 
     def _finisher(self) -> Trial | None:
-        """The best paused trial of an optimizer that has none that went or goes to the end."""
+        """The best paused trial of an optimizer that has none that went or goes to the end.
+
+        A default that ran in full by rule does not count: it says nothing of what was found.
+        """
         if self.stopping != "trials":
             return None
         for name in self.spec.optimizers:
-            trials = [t for t in self.book.stage("search") if t.optimizer == name]
+            mine = (t for t in self.book.stage("search") if t.optimizer == name)
+            trials = [t for t in mine if not (t.baseline and t.full and t.state == "complete")]
             if any(t.state in ("complete", "pending", "running") for t in trials):
                 continue
             if (trial := best_paused(trials, self.metric, self.mode)) is not None:
@@ -232,6 +263,9 @@ class Engine:
     def _spent(self) -> str | None:
         """The budget that is spent, if one is."""
         return reached(self.spec, self.book, self.history.clock())
+
+    def _out_of_time(self) -> str | None:
+        return out_of_time(self.spec, self.book, self.history.clock())
 
     def _prune_hopeless(self) -> None:
         """End the paused trials that can't come back, so that their checkpoints can go."""

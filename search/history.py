@@ -36,7 +36,7 @@ class Trial:
     state: str = "pending"
     reports: list[dict[str, Any]] = field(default_factory=list)
     why: str | None = None  # it ended as it did
-    began: int | None = None  # ms since the epoch
+    began: int | None = None  # ms since the epoch; None while no process is at it
     reported: int | None = None
     ended: int | None = None
     promoted: int | None = None  # samples at which it was allowed to go on
@@ -45,6 +45,7 @@ class Trial:
     again: bool = False  # it was cut off, and goes on when the search does
     seconds: float = 0.0  # that its process ran
     source: int | None = None  # of a confirm trial: the trial of the search that it repeats
+    turn: int = 0  # how many trials of its optimizer came before it
 
     @property
     def optimizer(self) -> str:
@@ -65,6 +66,12 @@ class Trial:
     def last(self, metric: str) -> float | None:
         """The last reported value of a metric."""
         return self.reports[-1].get(metric) if self.reports else None
+
+    def rest(self, time: int | None) -> None:
+        """No process works on it from `time` on (ms since the epoch)."""
+        if self.began is not None and time is not None:
+            self.seconds += max(0, time - self.began) / 1000
+        self.began = None
 
 
 @dataclass
@@ -96,8 +103,10 @@ class Book:
                 self.started = self.started or event["time"]
                 self.sessions += 1
                 self.session_began = event["time"]
+                for trial in self.trials.values():  # of a driver that died without a word
+                    trial.rest(self.last_event)
             case "ask":
-                number = event["trial"]
+                number, name = event["trial"], event["config"]["optimizer"]["type"]
                 self.trials[number] = Trial(
                     number,
                     event["stage"],
@@ -107,6 +116,7 @@ class Book:
                     full=event.get("full", False),
                     added=event.get("added", False),
                     source=event.get("source"),
+                    turn=sum(trial.optimizer == name for trial in self.trials.values()),
                 )
             case "promote":
                 trial = self.trials[event["trial"]]
@@ -114,6 +124,7 @@ class Book:
                 trial.promoted, trial.full = trial.samples, trial.full or event["full"]
             case "begin":
                 trial = self.trials[event["trial"]]
+                trial.rest(event["time"])  # its process was lost, and this is another
                 trial.state, trial.began = "running", event["time"]
                 trial.again = False
             case "report":
@@ -124,9 +135,7 @@ class Book:
                 trial = self.trials[event["trial"]]
                 trial.state, trial.why, trial.ended = event["state"], event["why"], event["time"]
                 trial.again = event["again"]
-                if trial.began is not None:
-                    trial.seconds += (event["time"] - trial.began) / 1000
-                    trial.began = None
+                trial.rest(event["time"])
             case "retry":
                 self.trials[event["trial"]].again = True
             case "import":

@@ -76,7 +76,8 @@ class Sampler:
             return next((c for c in self.grid(optimizer) if identity(c) not in seen), None)
         own = optimizer or self.names[number % len(self.names)]
         if self.kind == "qmc":
-            return sobol(self.space, own, self.seed, sum(t.optimizer == own for t in trials))
+            before = sum(trial.optimizer == own for trial in trials)
+            return self._fresh(seen, lambda n: sobol(self.space, own, self.seed, before + n))
         if self.kind == "cmaes":
             mine = [trial for trial in trials if trial.optimizer == own]
             worth = furthest_first(self.metric, self.mode)
@@ -170,8 +171,8 @@ class Sampler:
             for report in trial.reports
             if self.metric in report
         }
-        if trial.state == "diverged":
-            values[trial.samples + 1] = self._penalty(trials)
+        if trial.state == "diverged":  # nothing else: TPE ranks those that got further higher
+            values = {0: self._penalty(trials)}
         state = STATES[trial.state]
         return create_trial(
             state=state,

@@ -19,8 +19,8 @@ from search.spec import SearchSpec
 class Scheduler(Protocol):
     """Judges trials among their peers: all trials of the search that compete with them."""
 
-    def levels(self, number: int) -> tuple[int, ...]:
-        """Samples at which trial `number` has to report, ascending."""
+    def levels(self, trial: Trial) -> tuple[int, ...]:
+        """Samples at which a trial has to report, ascending."""
         ...
 
     def judge(self, trial: Trial, peers: Sequence[Trial]) -> Verdict:
@@ -40,16 +40,18 @@ class Scheduler(Protocol):
 class Hyperband:
     """Brackets of successive halving with growing grace (Li et al. 2018), dealt out in turn.
 
+    Each optimizer's trials have their own turns, or some would always be given little grace.
+
     A hedge for when early results mislead: the last bracket never stops a trial early.
     """
 
     brackets: tuple[Asha, ...]
 
-    def levels(self, number: int) -> tuple[int, ...]:
-        return self._of(number).rungs
+    def levels(self, trial: Trial) -> tuple[int, ...]:
+        return self._of(trial).rungs
 
     def judge(self, trial: Trial, peers: Sequence[Trial]) -> Verdict:
-        return self._of(trial.number).judge(trial, self._same(trial.number, peers))
+        return self._of(trial).judge(trial, self._same(trial.turn, peers))
 
     def promotable(self, peers: Sequence[Trial]) -> Trial | None:
         found = (
@@ -65,12 +67,12 @@ class Hyperband:
             for trial in bracket.hopeless(self._same(number, peers), to_come)
         ]
 
-    def _of(self, number: int) -> Asha:
-        return self.brackets[number % len(self.brackets)]
+    def _of(self, trial: Trial) -> Asha:
+        return self.brackets[trial.turn % len(self.brackets)]
 
-    def _same(self, number: int, peers: Sequence[Trial]) -> list[Trial]:
+    def _same(self, turn: int, peers: Sequence[Trial]) -> list[Trial]:
         count = len(self.brackets)
-        return [trial for trial in peers if trial.number % count == number % count]
+        return [trial for trial in peers if trial.turn % count == turn % count]
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class Median:
     min_results: int
     results: Results
 
-    def levels(self, number: int) -> tuple[int, ...]:
+    def levels(self, trial: Trial) -> tuple[int, ...]:
         return self.rungs
 
     def judge(self, trial: Trial, peers: Sequence[Trial]) -> Verdict:

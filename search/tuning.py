@@ -144,9 +144,15 @@ class EngineCallback(Adapter, Callback):
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
         try:
-            self.engine.begin(trial.config["number"])
+            if not self.engine.begin(number := trial.config["number"]):
+                self._kill(number, trials)
         except Exception as error:
             self.fail(error)
+
+    def on_trial_recover(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        self.engine.lose(trial.config["number"])
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         if time.monotonic() - self.looked_at < LOOK_EVERY:
@@ -179,7 +185,7 @@ class EngineCallback(Adapter, Callback):
     def _kill(self, number: int, trials: list[TuneTrial]) -> None:
         """End the process of a trial from outside; Tune is not to start it again."""
         for trial in trials:
-            if trial.config["number"] == number and trial.status == TuneTrial.RUNNING:
+            if trial.config["number"] == number and not trial.is_finished():
                 trial.max_failures = 0
                 if (actor := trial.temporary_state.ray_actor) is not None:
                     ray.kill(actor)

@@ -13,7 +13,11 @@ from search.history import Book, Trial, read_book
 from search.home import Folder
 from search.spec import SearchSpec
 
-TASK = ("dataset", "model", "diffusion", "loss", "validation_examples", "ema")  # in trial
+# what in trial makes losses comparable
+TASK = (
+    *("dataset", "model", "diffusion", "loss", "validation_examples", "ema", "precision"),
+    *("init", "freeze", "adapters", "augment"),
+)
 TAKEN = ("complete", "pruned", "diverged")
 
 

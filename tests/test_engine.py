@@ -7,6 +7,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,26 @@ def test_another_seed_proposes_something_else() -> None:
     assert chosen(one) != chosen(two)
 
 
+def test_a_trial_whose_process_starts_again_is_not_taken_to_hang(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "a.jsonl"
+    spec = make_spec(trial_timeout=60)
+    engine = start(spec, path, clock)
+    trial = engine.next()
+    assert trial and engine.begin(trial.number)
+    clock.now += 61
+    engine.lose(trial.number)
+    assert engine.hung() == []
+    engine.begin(trial.number)
+    assert engine.hung() == []
+    engine.history.close()
+    clock.now += 1000  # the driver was killed
+    again = start(spec, path, clock)
+    assert again.next() is not None and again.hung() == []
+    again.begin(trial.number)
+    clock.now += 61
+    assert again.hung() == [trial.number]
+
+
 @pytest.mark.parametrize("kind", ["random", "qmc", "tpe", "grid", "cmaes", "gp"])
 def test_no_config_is_proposed_twice(kind: str) -> None:
     space = {"optimizer": {"sgd": {"lr": [0.1, 0.2], "momentum": 0.9, "nesterov": False}}}
@@ -220,6 +241,59 @@ def test_wall_clock_ends_the_search_with_its_trials_paused() -> None:
     assert cut and all(trial.state == "paused" for trial in cut)
 
 
+def test_time_runs_out_for_those_at_work_when_all_trials_are_proposed_too() -> None:
+    clock = Clock()
+    budget = {"trials": 2, "wall_clock": 100}
+    engine = start(make_spec(space=OPTIMIZERS, budget=budget), clock=clock)
+    for _ in range(2):
+        engine.begin(trial.number) if (trial := engine.next()) else pytest.fail("no trial")
+    assert engine.next() is None and engine.stopping == "trials"
+    clock.now += 101
+    for number in (0, 1):
+        advance(engine, engine.book.trials[number])
+    assert engine.next() is None
+    engine.finish()
+    assert (engine.book.state, engine.book.why) == ("complete", "wall_clock")
+    assert {t.state for t in engine.book.trials.values()} == {"paused"}
+
+
+def test_what_was_cut_off_waits_where_there_is_no_time_for_it(tmp_path: Path) -> None:
+    clock = Clock()
+    spec = make_spec(space=OPTIMIZERS, budget={"trials": 9, "wall_clock": 100})
+    first = start(spec, tmp_path / "a.jsonl", clock)
+    run(first, until=3)  # and then it is killed
+    assert first.active
+    clock.now += 50
+    first.history.write("promote", trial=min(first.active), full=False)  # its last sign of life
+    first.history.close()
+    clock.now += 1000
+    again = start(spec, tmp_path / "a.jsonl", clock)
+    clock.now += 51
+    assert again.next() is None and again.stopping == "wall_clock"
+    again.finish()
+    assert again.book.state == "complete"
+    assert not {"running", "pending"} & {t.state for t in again.book.trials.values()}
+
+
+def test_the_best_of_what_was_proposed_is_run_in_full_beside_the_default() -> None:
+    engine = start(make_spec(space=OPTIMIZERS, budget={"trials": 8}))
+    run(engine)
+    complete = [t for t in engine.book.trials.values() if t.state == "complete"]
+    assert engine.book.trials[0].baseline and engine.book.trials[0] in complete
+    assert [t for t in complete if t.optimizer == "adam" and not t.baseline]
+
+
+def test_a_sampler_learns_from_earlier_searches_from_the_start() -> None:
+    spec = make_spec(space={"optimizer": ["adam"]}, baselines="none", budget={"trials": 12})
+    before = start(spec)
+    run(before)
+    plain, warm = start(spec), start(spec)
+    earlier = [asdict(t) | {"number": -1 - t.number} for t in before.book.trials.values()]
+    warm.history.write("import", trials=earlier)
+    first = [engine.next() for engine in (plain, warm)]
+    assert first[0] and first[1] and first[0].chosen != first[1].chosen
+
+
 def test_hours_are_counted_over_all_trials() -> None:
     clock = Clock()
     engine = start(make_spec(space=OPTIMIZERS, budget={"gpu_hours": 1.0}), clock=clock)
@@ -266,6 +340,14 @@ def test_a_killed_trial_stays_dead(tmp_path: Path) -> None:
     run(engine)
     engine.finish()
     assert trial.state == "cancelled" and not trial.again
+
+
+def test_a_trial_that_is_killed_while_its_process_starts_stays_dead() -> None:
+    engine = start(make_spec(space=OPTIMIZERS, budget={"trials": 2}))
+    trial = engine.next()
+    assert trial and engine.kill(trial.number)
+    assert not engine.begin(trial.number)
+    assert trial.state == "cancelled"
 
 
 def test_an_added_config_runs_in_full_and_outside_the_budget() -> None:

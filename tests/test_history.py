@@ -197,6 +197,29 @@ def test_time_between_two_drivers_is_not_time_of_the_search() -> None:
     assert (book.started, book.sessions) == (1000, 2)
 
 
+def test_a_trial_whose_driver_died_ran_until_the_last_word_of_it() -> None:
+    book = fold(
+        event("start", 1000, search="a-000000", spec={}, format=1),
+        ask(0, 1000),
+        event("begin", 2000, trial=0),
+        event("report", 5000, trial=0, metrics={"samples": 10, "val_loss": 1.0}),
+        event("start", 36_000_000, search="a-000000", spec={}, format=1),
+    )
+    assert (book.trials[0].state, book.trials[0].began) == ("running", None)
+    assert book.trials[0].seconds == 3.0
+    book.apply(event("begin", 36_001_000, trial=0))
+    book.apply(event("begin", 36_003_000, trial=0))  # its process was lost after two seconds
+    assert (book.trials[0].seconds, book.trials[0].began) == (5.0, 36_003_000)
+
+
+def test_trials_are_counted_within_their_optimizer() -> None:
+    book = fold(*(ask(number, 1) for number in range(3)))
+    assert [trial.turn for trial in book.trials.values()] == [0, 1, 2]
+    other = ask(3, 1) | {"config": CONFIG | {"optimizer": {"type": "another"}}}
+    book.apply(other)
+    assert book.trials[3].turn == 0
+
+
 def test_a_paused_trial_runs_again_with_its_time_added_up() -> None:
     book = fold(
         event("start", 1, search="a-000000", spec={}, format=1),

@@ -94,8 +94,9 @@ def test_hopeless_trials_are_those_that_no_further_result_can_bring_back() -> No
 
 def test_hyperband_compares_within_a_bracket() -> None:
     rule = Hyperband((asha(10), asha()))
-    assert rule.levels(0) == (10,) and rule.levels(1) == (10, 20, 40)
-    good, other_bracket = trial(2, 0.1), trial(1, 0.9, state="paused")
+    good, other_bracket = trial(7, 0.1), trial(6, 0.9, state="paused")
+    good.turn, other_bracket.turn = 2, 1  # among the trials of their optimizer
+    assert rule.levels(good) == (10,) and rule.levels(other_bracket) == (10, 20, 40)
     assert rule.judge(good, [other_bracket, good]) == "pause"
     same_bracket = trial(0, 0.9, state="paused")
     assert rule.judge(good, [same_bracket, other_bracket, good]) == "promote"
@@ -136,4 +137,4 @@ def test_grace_is_a_share_of_the_budget_and_after_the_warmup(
 def test_no_scheduler_has_no_rungs() -> None:
     rule = build_scheduler(make_spec(scheduler={"type": "none"}))
     alone = trial(0, 0.5)
-    assert rule.levels(0) == () and rule.judge(alone, [alone]) == "go"
+    assert rule.levels(alone) == () and rule.judge(alone, [alone]) == "go"

@@ -151,12 +151,13 @@ def mmd(real: np.ndarray, ours: np.ndarray) -> float:
 def frechet_distance(real: np.ndarray, ours: np.ndarray) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of features [N, D] (Heusel et al. 2017).
 
-    With C = A'A for centred features A over sqrt(N - 1), the last trace is the sum of the singular
-    values of A1 A2': N x N numbers, however many features there are.
+    With C = A'A for centred features A over sqrt(N - 1), and A = QR, the last trace is the sum of
+    the singular values of R1 R2': no matrix is larger than the lesser of N and D.
     """
     means = real.mean(0) - ours.mean(0)
     a1, a2 = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (real, ours))
-    shared = np.linalg.svd(a1 @ a2.T, compute_uv=False).sum()
+    r1, r2 = (np.linalg.qr(a, mode="r") for a in (a1, a2))
+    shared = np.linalg.svd(r1 @ r2.T, compute_uv=False).sum()
     return float(means @ means + (a1**2).sum() + (a2**2).sum() - 2 * shared)
 
 
