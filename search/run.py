@@ -60,7 +60,9 @@ def run(
     data = prepare_data(spec)
     for note in (*data.notes, *machine_notes(spec, home, data)):
         console.print(f"note: {note}")
-    imported = import_trials(spec, [home.find(name) for name in earlier], console)
+    imported = import_trials(
+        spec, [home.find(name) for name in earlier], console, data.fingerprint
+    )
     folder = home.new(spec.name, spec.storage, id)
     return folder, drive(spec, folder, home, data, concurrent, console, imported, place=place)
 

@@ -22,13 +22,16 @@ TAKEN = ("complete", "pruned", "diverged")
 
 
 def import_trials(
-    spec: SearchSpec, folders: list[Folder], console: Console
+    spec: SearchSpec, folders: list[Folder], console: Console, data: str
 ) -> list[dict[str, Any]]:
-    """The trials of earlier searches that this one's sampler may learn from."""
+    """The trials of earlier searches that this one's sampler may learn from.
+
+    `data` is the fingerprint of this search's examples.
+    """
     taken: list[dict[str, Any]] = []
     for folder in folders:
         book = read_book(folder.history)
-        if (why := refusal(spec, book)) is not None:
+        if (why := refusal(spec, book, data)) is not None:
             console.print(f"{folder.id}: nothing taken, {why}")
             continue
         refused: Counter[str] = Counter()
@@ -44,7 +47,7 @@ def import_trials(
     return taken
 
 
-def refusal(spec: SearchSpec, book: Book) -> str | None:
+def refusal(spec: SearchSpec, book: Book, data: str) -> str | None:
     """Why nothing of a search compares with this spec; None if its trials do."""
     if objectives(book) != spec.aims:
         return "its objective is another"
@@ -54,6 +57,8 @@ def refusal(spec: SearchSpec, book: Book) -> str | None:
             return f"trial.{key} is {theirs[key]} there and {ours[key]} here"
     if theirs["steps"] * theirs["batch_size"] != spec.trial.samples:
         return "its trials had another budget of samples"
+    if book.origin.get("data", data) != data:
+        return "its data had other examples"
     return None
 
 

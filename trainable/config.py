@@ -15,7 +15,7 @@ from trainable.optimizers import OptimizerConfig
 from trainable.shelf import Frozen, ImportString, Listed
 
 VALIDATION_SHARE = 0.04  # of the training time; a step costs about three forward passes
-MAX_VALIDATION_EXAMPLES = 4096
+FEWEST, MAX_VALIDATION_EXAMPLES = 32, 4096
 QUALITY_SHARE = 0.08  # of the training time, for sampling; features and distances add a little
 QUALITY_SAMPLES = 500
 QUALITY_STEPS = (10, 40)  # of the solver: at least, at most
@@ -174,7 +174,7 @@ class TrialSettings(Frozen):
         """Validation examples whose forward passes cost VALIDATION_SHARE of the training."""
         forward_passes = VALIDATION_SHARE * 3 * self.report_every * self.batch_size
         examples = int(forward_passes / (1 + len(self.ema)))  # the raw weights, and each EMA
-        return max(4, min(examples, MAX_VALIDATION_EXAMPLES) // 4 * 4)  # whole quartiles
+        return max(FEWEST, min(examples, MAX_VALIDATION_EXAMPLES) // 4 * 4)  # whole quartiles
 
     def affordable_quality(self) -> Quality | None:
         """How much quality is measured: with steps for some 200 samples, then up to 500 samples.
