@@ -16,9 +16,8 @@ from search.budget import asked, out_of_time, reached
 from search.confirm import ask_event, is_settled, owed
 from search.errors import SearchFailed, StorageAway
 from search.history import ENDED, History, Trial
-from search.space import baselines, settings
+from search.space import baselines
 from search.spec import SearchSpec
-from trainable.config import TrialConfig
 
 
 @dataclass
@@ -281,7 +280,7 @@ class Engine:
         self, number: int, chosen: dict[str, Any], *, baseline: bool = False, **marks: bool
     ) -> Trial:
         """Write down a new trial. Marks: `full`, `added`."""
-        config = config_of(self.spec, chosen)
+        config = self.spec.resolve(chosen)
         self.history.write(
             "ask",
             trial=number,
@@ -292,20 +291,6 @@ class Engine:
             **marks,
         )
         return self.book.trials[number]
-
-
-def config_of(spec: SearchSpec, chosen: dict[str, Any]) -> TrialConfig:
-    """The config of a trial. One that holds no GPU sees none, and is the same where it would."""
-    device = spec.trial.device
-    if device == "auto" and not spec.resources.gpu:
-        device = "cpu"
-    given = {"threads": threads(spec), "code": spec.code, "device": device}
-    return spec.trial.resolve(**settings(chosen), **given)
-
-
-def threads(spec: SearchSpec) -> int:
-    """CPU threads of a trial: its whole cores, at least one."""
-    return max(1, int(spec.resources.cpu))
 
 
 def _is_bad(value: Any) -> bool:

@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from search.engine import config_of
 from search.errors import BadInput, SearchFailed
 from search.local import concurrency
 from search.plan import plan
@@ -69,7 +68,7 @@ def first_config(spec: SearchSpec, name: str) -> TrialConfig:
     known = baselines(spec.space, spec.trial, spec.baselines)
     chosen = next((choice for choice in known if choice["optimizer"] == name), None)
     chosen = chosen or Sampler(spec.space, [name], "random").spread(0, (), name, 0, 1)
-    return config_of(spec, chosen)
+    return spec.resolve(chosen)
 
 
 def rehearse(config: TrialConfig, data: Data) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from search.anchor import anchor
 from search.checks import check
 from search.errors import BadInput
 from search.reading import Document, read
-from search.space import Space
-from trainable.config import TrialSettings
+from search.space import Space, settings
+from trainable.config import TrialConfig, TrialSettings
 from trainable.shelf import Frozen, Listed
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -204,6 +204,22 @@ class SearchSpec(Frozen):
     @property
     def optimizers(self) -> list[str]:
         return list(self.space.optimizer)
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of a trial: its whole cores, at least one."""
+        return max(1, int(self.resources.cpu))
+
+    def resolve(self, chosen: dict[str, Any]) -> TrialConfig:
+        """The config of a trial, from what a sampler chose by dimension.
+
+        One that holds no GPU sees none; its config says so, and means the same where it would.
+        """
+        device = self.trial.device
+        if device == "auto" and not self.resources.gpu:
+            device = "cpu"
+        given = {"threads": self.threads, "code": self.code, "device": device}
+        return self.trial.resolve(**settings(chosen), **given)
 
 
 def load_spec(path: Path, overrides: Sequence[str] = ()) -> SearchSpec:

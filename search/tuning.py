@@ -185,7 +185,10 @@ class EngineCallback(Adapter, Callback):
     def _kill(self, number: int, trials: list[TuneTrial]) -> None:
         """End the process of a trial from outside; Tune is not to start it again."""
         for trial in trials:
-            if trial.config["number"] == number and not trial.is_finished():
+            if trial.config["number"] == number and trial.status in (
+                TuneTrial.PENDING,
+                TuneTrial.RUNNING,
+            ):
                 trial.max_failures = 0
                 if (actor := trial.temporary_state.ray_actor) is not None:
                     ray.kill(actor)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import make_spec
 
-from search.engine import Engine, config_of
+from search.engine import Engine
 from search.errors import SearchFailed
 from search.history import ENDED, History, Trial
 from search.spec import SearchSpec
@@ -401,4 +401,4 @@ def test_a_trial_that_holds_no_gpu_is_told_to_use_the_cpu() -> None:
         ({"resources": {"gpu": 0.5}}, "auto"),
         ({"resources": {"gpu": 1}, "trial": {"device": "cuda"}}, "cuda"),
     ):
-        assert config_of(make_spec(**keys), chosen).device == device
+        assert make_spec(**keys).resolve(chosen).device == device

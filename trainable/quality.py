@@ -156,7 +156,7 @@ def frechet_distance(real: np.ndarray, ours: np.ndarray) -> float:
     """
     means = real.mean(0) - ours.mean(0)
     a1, a2 = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (real, ours))
-    r1, r2 = (np.linalg.qr(a, mode="r") for a in (a1, a2))
+    r1, r2 = (np.asarray(np.linalg.qr(a, mode="r")) for a in (a1, a2))
     shared = np.linalg.svd(r1 @ r2.T, compute_uv=False).sum()
     return float(means @ means + (a1**2).sum() + (a2**2).sum() - 2 * shared)
 
