@@ -24,6 +24,11 @@ def faults_of(tmp_path: Path, text: str, *overrides: str) -> list[str]:
     return [fault.replace(f"{tmp_path}/", "") for fault in caught.value.faults]
 
 
+def test_averages_may_be_written_as_numbers(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "name: a\ntrial: {ema: [power-0.75, 0.999]}\n")
+    assert spec.trial.ema == ("power-0.75", "0.999")
+
+
 def test_a_name_is_all_that_a_spec_needs(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, "name: a\n")
     assert spec.optimizers == ["adam", "adamw", "sgd", "rmsprop"]
