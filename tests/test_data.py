@@ -49,6 +49,16 @@ def test_equal_examples_never_lie_on_both_sides_of_the_split() -> None:
     assert data.notes and "examples of 100 moved" in data.notes[0]
 
 
+@pytest.mark.parametrize(("scale", "noted"), [(1.0, False), (4.0, True), (100.0, True)])
+def test_examples_far_larger_than_the_noise_are_noted(
+    scale: float, noted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).uniform(-scale, scale, (40, 1, 4, 4))
+    monkeypatch.setattr("trainable.shelf.load", lambda target: lambda: x)
+    notes = load(type="mine:load").notes
+    assert [note[:35] for note in notes] == ["examples have a root mean square of"] * noted
+
+
 def test_data_that_is_one_example_again_and_again_is_refused() -> None:
     with pytest.raises(ValueError, match="only 1 of 20 examples are distinct"):
         split(np.ones((20, 2), np.float32), None)
