@@ -193,4 +193,4 @@ def test_an_error_is_told_with_the_line_of_ones_own_code(
     line = 1 + NET.splitlines().index(next(at for at in NET.splitlines() if "self.leave(" in at))
     assert told(raised.value).endswith(f" (nets.py:{line})")
     for name in ("minepkg", "minepkg.nets"):
-        sys.modules.pop(name)
+        sys.modules.pop(name, None)

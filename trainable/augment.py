@@ -27,8 +27,8 @@ class Augment:
             raise ValueError(f"trial.augment: is for images, got examples of shape {shape}")
         if config.crop >= min(shape[1:]):
             raise ValueError(
-                f"trial.augment: crop {config.crop} needs images of more pixels a side, got examples "
-                f"of shape {shape}"
+                f"trial.augment: crop {config.crop} needs images of more pixels a side, got "
+                f"examples of shape {shape}"
             )
         self.config, self.device = config, device
         self.channels, self.height, self.width = (

@@ -83,17 +83,14 @@ def place_of(error: Exception) -> str:
         for frame, line in traceback.walk_tb(error.__traceback__)
         if frame.f_globals.get("__name__", "").partition(".")[0] not in RESERVED
     ]
-    packages = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    installed = [frame for frame in frames if _inside(frame[0], packages)]
-    python = [sysconfig.get_path("stdlib")]
-    own = [
-        f for f in frames if f not in installed and f[0].is_file() and not _inside(f[0], python)
-    ]
-    found = (own or installed)[-1:]
-    return "".join(f" ({path.name}:{line})" for path, line in found)
+    python, *packages = map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))
+    installed = [(path, line) for path, line in frames if _inside(path, *packages)]
+    others = [(path, line) for path, line in frames if not _inside(path, python, *packages)]
+    own = [(path, line) for path, line in others if path.is_file()]
+    return "".join(f" ({path.name}:{line})" for path, line in (own or installed)[-1:])
 
 
-def _inside(path: Path, folders: list[str]) -> bool:
+def _inside(path: Path, *folders: str) -> bool:
     return any(path.is_relative_to(folder) for folder in folders)
 
 
