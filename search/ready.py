@@ -40,6 +40,14 @@ def prepare_data(spec: SearchSpec) -> Data:
     return data
 
 
+def completed_spec(spec: SearchSpec, data: Data) -> SearchSpec:
+    """The spec with what its model takes from the data, which an export is without."""
+    from trainable.build import completed
+
+    model = completed(spec.trial.model, data)
+    return spec.model_copy(update={"trial": spec.trial.model_copy(update={"model": model})})
+
+
 def room_notes(spec: SearchSpec, home: Home, data: Data) -> Iterator[str]:
     """What should be known of the room for checkpoints. Folders only: S3 has enough."""
     from trainable.preflight import checkpoint_bytes

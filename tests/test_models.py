@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_config
+from conftest import SMALL, make_config, make_spec
 from pydantic import Tag
 
+from search.checks import check
 from trainable.build import build_model
 from trainable.config import Diffusion, TrialSettings
 from trainable.datasets import Data, Part, load_data
@@ -151,15 +153,19 @@ def test_heads_share_the_width_of_a_transformer() -> None:
 
 
 def test_a_missing_diffusers_is_told_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainable.adapter.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'diffsweep\[diffusers\]'"):
+    monkeypatch.setattr("trainable.models.find_spec", lambda name: None)
+    fault = "diffusers:UNet2DModel needs the package diffusers; pip install 'diffsweep[diffusers]'"
+    with pytest.raises(ValueError, match=re.escape(fault)):
         try_model(settings(DIFFUSERS), examples((1, 8, 8), 0))
+    spec = make_spec(trial=SMALL | {"model": DIFFUSERS})
+    assert list(check(spec)) == [(("trial", "model", "type"), fault)]
 
 
 def test_a_class_that_diffusers_lacks_is_told() -> None:
     pytest.importorskip("diffusers")
-    with pytest.raises(ValueError, match="diffusers has no model of this name"):
-        try_model(settings({"type": "diffusers:UNet3000"}), examples((1, 8, 8), 0))
+    for name, fault in (("UNet3000", "no attribute UNet3000"), ("DDPMScheduler", "is no model")):
+        with pytest.raises(ValueError, match=fault):
+            try_model(settings({"type": f"diffusers:{name}"}), examples((1, 8, 8), 0))
 
 
 def test_unconditional_training_is_as_before_labels_exist() -> None:
