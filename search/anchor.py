@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from search.storage import MISTYPED
-
-FILE_KINDS = ("onnx:", "torchscript:")  # of quality.features, before a path
+from trainable.config import FEATURE_FILES
 
 
 def anchor(data: dict[str, Any], folder: Path) -> None:
@@ -29,7 +28,7 @@ def anchor(data: dict[str, Any], folder: Path) -> None:
         if isinstance(dataset, dict) and ":" not in str(dataset.get("type")):
             for key in dataset.keys() & {"path", "cache"}:
                 dataset[key] = absolute(base, dataset[key])
-        if isinstance(quality, dict) and str(quality.get("features")).startswith(FILE_KINDS):
+        if isinstance(quality, dict) and str(quality.get("features")).startswith(FEATURE_FILES):
             kind, _, path = quality["features"].partition(":")
             quality["features"] = f"{kind}:{absolute(base, path)}"
 

@@ -119,6 +119,7 @@ class Augmentation(Frozen):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
+FEATURE_FILES = ("onnx:", "torchscript:")  # before the path of a file that has them
 FEATURES = re.compile(r"random|kmeans|labels|(onnx|torchscript):.+|[\w.]+:\w+")
 
 
