@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from search.dimensions import Knobs, Range
-from search.reading import KeyPath, in_words, nearest
 from search.space import WarmupSteps, keeps_lr
 from search.storage import uri_fault
 from trainable.config import FEATURE_FILES, TrialConfig
 from trainable.optimizers import OPTIMIZERS, EightBit
+from trainable.reading import KeyPath, in_words, nearest
 from trainable.shelf import code_fault, load, use_code
 
 if TYPE_CHECKING:

@@ -25,16 +25,12 @@ def prepare_data(spec: SearchSpec) -> Data:
         BadInput: the data can't be trained on, the model does not take it, or an optimizer can't
             be had on this machine.
     """
-    from trainable.preflight import try_model, try_optimizer
-    from trainable.quality import try_features
+    from trainable.solo import try_settings
 
     try:
         use_code(spec.code)
         data = load_data(spec.trial.dataset)
-        try_model(spec.trial, data)
-        for name in spec.optimizers:
-            try_optimizer(name, spec.trial.device)
-        try_features(spec.trial, data)
+        try_settings(spec.trial, spec.optimizers, data)
     except ValueError as error:
         raise BadInput(str(error)) from error
     return data

@@ -20,9 +20,9 @@ from pydantic_core import PydanticCustomError
 from search.anchor import anchor
 from search.checks import check
 from search.errors import BadInput
-from search.reading import Document, read
 from search.space import Space
 from trainable.config import TrialSettings
+from trainable.reading import Document, read
 from trainable.shelf import Frozen, Listed
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]

@@ -20,7 +20,7 @@ from PIL import Image
 from cluster.cli import cli
 from search.errors import BadInput
 from search.spec import load_spec
-from search.training import read_config
+from trainable.config_file import read_config
 from trainable.shelf import told
 from trainable.solo import train
 
@@ -178,7 +178,7 @@ def test_faults_of_own_code_are_one_line(
     monkeypatch.delitem(sys.modules, "minedata", raising=False)
     (folder / "modules/minedata.py").write_text(code)
     config = make_config(code=(str(folder / "modules"),), dataset={"type": "minedata:load"})
-    with pytest.raises(ValueError, match=fault) as raised:
+    with pytest.raises(BadInput, match=fault) as raised:
         train(config)
     assert "\n" not in str(raised.value)
 

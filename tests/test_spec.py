@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from search.errors import BadInput
-from search.reading import parse
 from search.spec import SearchSpec, load_spec
+from trainable.reading import parse
 
 
 def spec_of(tmp_path: Path, text: str, *overrides: str) -> SearchSpec:

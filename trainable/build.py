@@ -54,6 +54,18 @@ def pick_device(name: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def check_device(name: str) -> None:
+    """Raises ValueError where this machine has no device of that name."""
+    there = {
+        "cuda": torch.cuda.is_available() and torch.cuda.device_count() > 0,
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(name, True):
+        raise ValueError(
+            f"trial.device: torch finds no {name} device on this machine; want auto or cpu"
+        )
+
+
 def limit_memory(share: float) -> None:
     """Keep to a share of the GPU, so that a trial which needs more fails alone."""
     if 0 < share < 1 and torch.cuda.is_available():

@@ -185,8 +185,8 @@ def decode(name: str, open_file: Open, size: int, mode: str) -> np.ndarray:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
-            if reason := unscaled(image):
-                raise ValueError(reason)
+            if fault := unscaled(image):
+                raise ValueError(fault)
             image.draft(mode, (size, size))  # a JPEG is decoded at the scale that is needed
             return fit(convert(ImageOps.exif_transpose(image), mode), size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
