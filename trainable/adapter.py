@@ -62,7 +62,8 @@ class DiffusersModel(nn.Module):
     def forward(self, x: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         told: dict[str, Tensor] = {}
         if labels is not None and self.width:
-            told[CONDITIONS] = labels.reshape(labels.shape[0], -1, self.width)
+            parts = labels.shape[1:].numel() // self.width
+            told[CONDITIONS] = labels.reshape(labels.shape[0], parts, self.width)
         elif labels is not None:
             told["class_labels"] = labels
         answer: Tensor = self.net(x, timestep=t * self.time_scale, **told).sample
