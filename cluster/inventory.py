@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from search.errors import BadInput
-from search.reading import read
+from trainable.reading import read
 from trainable.shelf import Frozen, Listed
 
 # all of these become part of a shell script, so they hold nothing that a shell reads otherwise

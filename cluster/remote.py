@@ -17,7 +17,7 @@ from search.errors import BadInput
 from search.home import Folder, Home
 from search.logs import Line
 from search.queue import has_begun, need_of, room, scene, why_waiting
-from search.reading import nearest
+from trainable.reading import nearest
 
 POLL = 1.0  # seconds between looks at a job's log
 RAYS_OWN = re.compile(r"INFO job_manager\.py|^Running entrypoint for job ")

@@ -177,6 +177,7 @@ def train(
     metrics = train_config(config, steps, seed, out, progress_console(output))
     show(output, metrics, lambda console, m: console.print(f"val_loss {m['val_loss']:.6f}"))
     if metrics["diverged_at"] is not None:
+        click.echo(f"{config}: diverged at step {metrics['diverged_at']}", err=True)
         sys.exit(1)
 
 

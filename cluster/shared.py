@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from search.errors import DiffsweepError
+from trainable.plain import to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +45,7 @@ NOTHING_COMPLETE = 3
 def show(output: str, content: Any, text: Callable[[Console, Any], object]) -> None:
     """Show content as JSON, or as text by the given function."""
     if output == "json":
-        click.echo(json.dumps(content))
+        click.echo(to_json(content))
     else:
         from rich.console import Console
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from search.dimensions import Knobs, Range
-from search.reading import KeyPath, in_words, nearest
 from search.space import WarmupSteps, keeps_lr
 from search.storage import uri_fault
-from trainable.config import TrialConfig
+from trainable.config import FEATURE_FILES, TrialConfig
 from trainable.optimizers import OPTIMIZERS, EightBit
+from trainable.reading import KeyPath, in_words, nearest
 from trainable.shelf import code_fault, load, use_code
 
 if TYPE_CHECKING:
@@ -177,16 +178,20 @@ def _check_baselines(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
 
 def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     """Import what the user's own entries name; whatever their code raises is told in a line."""
-    named: dict[KeyPath, str] = {
-        ("trial", "dataset", "type"): spec.trial.dataset.type,
-        ("trial", "model", "type"): spec.trial.model.type,
-        **{("space", "optimizer", name): name for name in spec.optimizers},
+    trial = spec.trial
+    features = None if trial.quality is None else trial.quality.features
+    named: dict[KeyPath, tuple[str | None, Callable[[], Any]]] = {
+        ("trial", "dataset", "type"): (trial.dataset.type, trial.dataset.load),
+        ("trial", "model", "type"): (trial.model.type, trial.model.load),
+        ("trial", "loss"): (trial.loss, partial(load, trial.loss or "")),
+        ("trial", "quality", "features"): (features, partial(load, features or "")),
+        **{("space", "optimizer", name): (name, partial(load, name)) for name in spec.optimizers},
     }
-    for where, target in named.items():
-        if ":" not in target:
+    for where, (target, imported) in named.items():
+        if target is None or ":" not in target or target.startswith(FEATURE_FILES):
             continue
         try:
             use_code(folder for folder in spec.code if code_fault(folder) is None)
-            load(target)
+            imported()
         except ValueError as error:
             yield where, str(error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""The errors that people see: one line for each fault, without a traceback."""
+"""The errors of searches; their base, and that of bad input, are those of trainable."""
 
 # DiffsweepError
 # ├── BadInput      a spec, a flag, the data or the environment is not usable    exit code 2
@@ -10,21 +10,8 @@
 
 from __future__ import annotations
 
-
-class DiffsweepError(Exception):
-    """Base: its faults are shown as they are, a line each."""
-
-    exit_code = 1
-
-    def __init__(self, *faults: str) -> None:
-        super().__init__("\n".join(faults))
-        self.faults = faults
-
-
-class BadInput(DiffsweepError):
-    """Raised before anything starts, when what was given can't be used."""
-
-    exit_code = 2
+from trainable.errors import BadInput as BadInput
+from trainable.errors import DiffsweepError as DiffsweepError
 
 
 class SearchFailed(DiffsweepError):

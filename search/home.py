@@ -14,10 +14,10 @@ from pathlib import Path
 
 from search.errors import BadInput, NoSearch
 from search.history import DriverLock
-from search.reading import nearest
 from search.segments import HISTORY, pull
 from search.storage import check_local, uri_fault, where
 from trainable.kept import CHECKPOINT, GRID, whole
+from trainable.reading import nearest
 from trainable.storage import AT_ONCE, Storage, StorageError, open_storage
 
 logger = logging.getLogger("diffsweep.home")

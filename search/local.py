@@ -43,6 +43,8 @@ def concurrency(spec: SearchSpec) -> int:
     Raises:
         BadInput: not even one fits, or there is no device of the kind that is asked for.
     """
+    from trainable.build import check_device
+
     cpus, gpus = os.cpu_count() or 1, count_gpus()
     need, device = spec.resources, spec.trial.device
     if device == "cuda" and not need.gpu:
@@ -52,10 +54,10 @@ def concurrency(spec: SearchSpec) -> int:
     several = need.workers > 1
     shares = f" ({need.workers} workers)" if several else ""
     or_workers = " or resources.workers" if several else ""
-    if (device == "cuda" and not gpus) or (device == "mps" and not has_mps()):
-        raise BadInput(
-            f"trial.device: torch finds no {device} device on this machine; want auto or cpu"
-        )
+    try:
+        check_device(device)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
     for kind, each, there in (("cpu", need.cpu, cpus), ("gpu", need.gpu, gpus)):
         if each * need.workers > there:
             wanted = f"{each * need.workers:g} {kind.upper()}s"

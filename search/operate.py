@@ -15,7 +15,7 @@ from search.lease import is_driven
 from search.record import delivered, tracking_uri
 from search.space import choice_of
 from search.spec import SearchSpec
-from search.training import read_config
+from trainable.config_file import read_config
 
 
 def ask_driver(folder: Folder, verb: str, meaning: str, **content: Any) -> str:

@@ -25,19 +25,24 @@ def prepare_data(spec: SearchSpec) -> Data:
         BadInput: the data can't be trained on, the model does not take it, or an optimizer can't
             be had on this machine.
     """
-    from trainable.preflight import try_model, try_optimizer
-    from trainable.quality import try_features
+    from trainable.solo import try_settings
 
     try:
         use_code(spec.code)
         data = load_data(spec.trial.dataset)
-        try_model(spec.trial, data)
-        for name in spec.optimizers:
-            try_optimizer(name, spec.trial.device if spec.resources.gpu else "cpu")
-        try_features(spec.trial, data)
+        settings = spec.trial.model_copy(update={"device": spec.device})
+        try_settings(settings, spec.optimizers, data)
     except ValueError as error:
         raise BadInput(str(error)) from error
     return data
+
+
+def completed_spec(spec: SearchSpec, data: Data) -> SearchSpec:
+    """The spec with what its model takes from the data, which an export is without."""
+    from trainable.build import completed
+
+    model = completed(spec.trial.model, data)
+    return spec.model_copy(update={"trial": spec.trial.model_copy(update={"model": model})})
 
 
 def machine_notes(spec: SearchSpec, home: Home, data: Data) -> Iterator[str]:

@@ -22,8 +22,8 @@ from search.engine import Engine
 from search.errors import BadInput, NoSearch
 from search.history import History, Trial
 from search.home import Home
-from search.reading import Document
 from search.spec import SearchSpec
+from trainable.reading import Document
 
 NEAR = 1.01  # within 1 % of the best known counts as found
 RESAMPLES = 2000  # of the bootstrap

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from search.analysis import ranked
 from search.budget import hours_used
+from search.checks import notes
 from search.confirm import asked_for
 from search.engine import Engine
 from search.errors import BadInput, Fenced, StorageAway
@@ -23,7 +24,7 @@ from search.logs import tell
 from search.origin import compare, notify, origin
 from search.progress import Progress
 from search.publish import publish
-from search.ready import machine_notes, prepare_data, wait_for_driver
+from search.ready import completed_spec, machine_notes, prepare_data, wait_for_driver
 from search.record import Recorder, check_reachable, deliver_rest, tracking_uri
 from search.report import write_report
 from search.shipping import get_code, moved, put_code
@@ -58,7 +59,8 @@ def run(
         check_storage(spec.storage)
     concurrent = place.concurrency(spec)
     data = prepare_data(spec)
-    for note in (*data.notes, *machine_notes(spec, home, data)):
+    spec = completed_spec(spec, data)
+    for note in (*data.notes, *notes(spec), *machine_notes(spec, home, data)):
         console.print(f"note: {note}")
     imported = import_trials(
         spec, [home.find(name) for name in earlier], console, data.fingerprint

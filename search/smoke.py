@@ -20,8 +20,9 @@ from search.sampler import Sampler
 from search.space import baselines
 from search.spec import SearchSpec
 from trainable import checkpoint
-from trainable.build import free_memory
+from trainable.build import free_memory, pick_device
 from trainable.config import TrialConfig
+from trainable.contract import broken
 from trainable.datasets import Data
 from trainable.report import RAW, report, validate
 from trainable.shelf import told
@@ -40,6 +41,7 @@ def smoke(spec: SearchSpec) -> dict[str, Any]:
     """
     concurrent, data = concurrency(spec), prepare_data(spec)
     rows = {name: rehearse(first_config(spec, name), data) for name in spec.optimizers}
+    notes = model_notes(spec, data)
     batch = spec.trial.batch_size
     one_training = [
         spec.trial.steps * row["seconds_per_step"]
@@ -55,6 +57,7 @@ def smoke(spec: SearchSpec) -> dict[str, Any]:
             "examples": [len(part.x) for part in data.parts],
             "notes": list(data.notes),
         },
+        "model": {"notes": notes},
         "optimizers": rows,
         "batch_size": batch,
         "concurrent": concurrent,
@@ -69,6 +72,18 @@ def first_config(spec: SearchSpec, name: str) -> TrialConfig:
     chosen = next((choice for choice in known if choice["optimizer"] == name), None)
     chosen = chosen or Sampler(spec.space, [name], "random").spread(0, (), name, 0, 1)
     return spec.resolve(chosen)
+
+
+def model_notes(spec: SearchSpec, data: Data) -> list[str]:
+    """What the model does not keep to of what models should; of an own loss, nothing is known."""
+    if spec.trial.loss is not None:
+        return []
+    try:
+        return broken(spec.trial, data, pick_device(spec.trial.device))
+    except Exception as error:  # it trained before; what it does with other examples is no fault
+        return [f"the model's contract could not be tried: {told(error)}"]
+    finally:
+        free_memory()
 
 
 def rehearse(config: TrialConfig, data: Data) -> dict[str, Any]:
@@ -129,6 +144,11 @@ def _relative(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def faults(found: dict[str, Any]) -> list[str]:
     """What a smoke test found to be wrong."""
+    if any(row["diverged_at"] == 0 for row in found["optimizers"].values()):
+        return [
+            "the gradient of the very first batch is not finite: the model or its loss answers "
+            "NaN or infinity before anything is trained"
+        ]
     return [
         f"{name}: a training that is resumed from its checkpoint differs from the unbroken one "
         f"by {row['resume_difference']:.2g}: the model, its data or the optimizer keeps state "
@@ -147,7 +167,7 @@ def show_smoke(found: dict[str, Any], console: Console) -> None:
     console.print(
         f"data: {train} examples of {shape} to train{classes}, {validation} + {test} held out"
     )
-    for note in data["notes"]:
+    for note in (*data["notes"], *found["model"]["notes"]):
         console.print(f"note: {note}")
     table = Table(title=f"{STEPS} steps of each optimizer", title_justify="left")
     for column in ("optimizer", "ms/step", "resumed", "peak memory", "state", "val_loss"):

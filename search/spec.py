@@ -21,9 +21,9 @@ from pydantic_core import PydanticCustomError
 from search.anchor import anchor
 from search.checks import check
 from search.errors import BadInput
-from search.reading import Document, read
 from search.space import Space, settings
 from trainable.config import TrialConfig, TrialSettings
+from trainable.reading import Document, read
 from trainable.shelf import Frozen, Listed
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -210,15 +210,15 @@ class SearchSpec(Frozen):
         """CPU threads of a trial: its whole cores, at least one."""
         return max(1, int(self.resources.cpu))
 
-    def resolve(self, chosen: dict[str, Any]) -> TrialConfig:
-        """The config of a trial, from what a sampler chose by dimension.
+    @property
+    def device(self) -> str:
+        """Of a trial. One that holds no GPU sees none, and its config means the same elsewhere."""
+        name: str = self.trial.device
+        return "cpu" if name == "auto" and not self.resources.gpu else name
 
-        One that holds no GPU sees none; its config says so, and means the same where it would.
-        """
-        device = self.trial.device
-        if device == "auto" and not self.resources.gpu:
-            device = "cpu"
-        given = {"threads": self.threads, "code": self.code, "device": device}
+    def resolve(self, chosen: dict[str, Any]) -> TrialConfig:
+        """The config of a trial, from what a sampler chose by dimension."""
+        given = {"threads": self.threads, "code": self.code, "device": self.device}
         return self.trial.resolve(**settings(chosen), **given)
 
 

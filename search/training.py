@@ -1,31 +1,13 @@
-"""`diffsweep train`: one config, with errors in plain words and a line of progress."""
+"""`diffsweep train`: one config, with a line of progress."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 
-from search.anchor import anchor
-from search.errors import BadInput
-from search.reading import read
-from trainable.config import TrialConfig
-
-
-def read_config(path: Path) -> TrialConfig:
-    """A config file, as `export` writes it.
-
-    Raises:
-        BadInput: every fault of the config, one line each.
-    """
-    document = read(path)
-    anchor(document.data, path.parent)
-    try:
-        return TrialConfig.model_validate(document.data)
-    except ValidationError as error:
-        raise document.explain(error, TrialConfig) from error
+from trainable.config_file import read_config
 
 
 def train_config(
@@ -34,16 +16,10 @@ def train_config(
     """Train the config at `path`, if asked for with other steps or another seed.
 
     Raises:
-        BadInput: the config, the data or the output folder won't do.
+        BadInput: the config, the data, the model, the machine or the output folder won't do.
     """
-    config = read_config(path)
-    changes = {"steps": steps, "seed": seed}
-    config = config.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    if out:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BadInput(f"--out {out}: {error.strerror}") from error
+    flags = {"steps": steps, "seed": seed}
+    config = read_config(path, {key: value for key, value in flags.items() if value is not None})
     from trainable.solo import train
 
     def progress(metrics: dict[str, Any]) -> None:
@@ -52,7 +28,4 @@ def train_config(
             f"val_loss {metrics['val_loss']:.4f}  {metrics['steps_per_second']:.1f} steps/s"
         )
 
-    try:
-        return train(config, out, progress, lambda line: console.print(f"note: {line}"))
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    return train(config, out, progress, lambda line: console.print(f"note: {line}"))

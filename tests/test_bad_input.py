@@ -201,6 +201,14 @@ def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             id="unknown metric",
         ),
         pytest.param(
+            "name: a\ntrial: {ema: [power-2]}\n",
+            [
+                "spec.yaml:2:15 trial.ema.0: expected a decay below 1 such as 0.999, or "
+                "power-0.75, whose decay at step n is 1 - (1 + n)^-0.75, got 'power-2'"
+            ],
+            id="unknown average of the weights",
+        ),
+        pytest.param(
             "name: a\ntrial: {dataset: {type: digit}}\n",
             ["spec.yaml:2:9 trial.dataset: unknown type 'digit', did you mean 'digits'?"],
             id="unknown dataset",

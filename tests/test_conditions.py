@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from books import export_of
-from conftest import make_config
+from conftest import SMALL, make_config, make_spec
 
+from search.ready import completed_spec
 from trainable import checkpoint
 from trainable.datasets import Data, load_data
 from trainable.exported import Exported
+from trainable.preflight import try_model
 from trainable.report import network, report, sample
 from trainable.train import TrainState, train_until
 
@@ -93,10 +95,47 @@ def test_a_condition_that_tells_the_image_is_learned_and_resumes(tmp_path: Path)
     assert dark < -0.5 and light > 0.5
 
 
-def test_diffusers_models_refuse_conditions() -> None:
-    model = {"type": "diffusers:UNet2DModel"}
-    with pytest.raises(ValueError, match="takes labels, but no conditions"):
+UNET = {"block_out_channels": [8, 16], "norm_num_groups": 4, "layers_per_block": 1}
+CONDITIONAL = {
+    "type": "diffusers:UNet2DConditionModel",
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+    "mid_block_type": None,
+    "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    "attention_head_dim": 4,
+    **UNET,
+}
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_model_of_diffusers_attends_to_the_conditions(flat: bool, tmp_path: Path) -> None:
+    pytest.importorskip("diffusers")
+    trial = SMALL | {"dataset": DATASET | {"flat": flat}, "model": CONDITIONAL}
+    spec = completed_spec(make_spec(trial=trial), load(flat=flat))
+    assert spec.trial.model.knobs()["cross_attention_dim"] == (1 if flat else 2)
+    state, export = export_of(spec.trial.resolve(optimizer={"type": "adam", "lr": 1e-2}), tmp_path)
+    net, inputs = network(state, "raw").eval(), (torch.zeros(2, 1, 8, 8), torch.zeros(2))
+    given = torch.rand(2, 1) if flat else torch.rand(2, 2, 2)
+    assert not torch.equal(net(*inputs, given), net(*inputs, 1 - given))
+    assert torch.equal(net(*inputs, given), net(*inputs, given.flatten(1)))
+    drawn = Exported(export).sample(2, steps=2, labels=given)
+    assert torch.equal(drawn, sample(state, "raw", 2, steps=2, labels=given))
+
+
+@pytest.mark.parametrize(
+    ("model", "fault"),
+    [
+        ({"type": "diffusers:UNet2DModel"}, "takes no conditions"),
+        (CONDITIONAL | {"cross_attention_dim": 4}, "is 4, a condition's last axis has 2"),
+    ],
+)
+def test_a_model_of_diffusers_that_the_conditions_do_not_fit(
+    model: dict[str, Any], fault: str
+) -> None:
+    pytest.importorskip("diffusers")
+    with pytest.raises(ValueError, match=fault):
         TrainState(make_config(dataset=DATASET, model=model), load())
+    with pytest.raises(ValueError, match=r"needs conditions .*, the dataset gives none"):
+        try_model(make_config(model=CONDITIONAL), load_data(make_config().dataset))
 
 
 def test_an_exported_model_has_to_be_told_its_conditions(tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ def test_equal_examples_never_lie_on_both_sides_of_the_split() -> None:
     assert data.notes and "examples of 100 moved" in data.notes[0]
 
 
+@pytest.mark.parametrize(("scale", "noted"), [(1.0, False), (4.0, True), (100.0, True)])
+def test_examples_far_larger_than_the_noise_are_noted(
+    scale: float, noted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(0).uniform(-scale, scale, (40, 1, 4, 4))
+    monkeypatch.setattr("trainable.shelf.load", lambda target: lambda: x)
+    notes = load(type="mine:load").notes
+    assert [note[:35] for note in notes] == ["examples have a root mean square of"] * noted
+
+
 def test_data_that_is_one_example_again_and_again_is_refused() -> None:
     with pytest.raises(ValueError, match="only 1 of 20 examples are distinct"):
         split(np.ones((20, 2), np.float32), None)
@@ -116,6 +126,7 @@ def test_a_folder_of_mixed_sizes_and_modes_becomes_one_array(tmp_path: Path) -> 
     grey = np.full((20, 40), 40, np.uint8)
     Image.fromarray(grey).save(folder / "wide.bmp")
     Image.fromarray(np.full((9, 9), 40 << 8, np.uint16)).save(folder / "sixteen.png")
+    (folder / "sixteen.pgm").write_bytes(b"P5 9 9 65535\n" + bytes([40, 0]) * 81)
     clear = np.zeros((9, 9, 4), np.uint8)
     Image.fromarray(clear).save(folder / "sub.png")
     Image.fromarray(grey).convert("P").save(folder / "palette.gif")
@@ -124,9 +135,9 @@ def test_a_folder_of_mixed_sizes_and_modes_becomes_one_array(tmp_path: Path) -> 
     (folder / ".hidden.png").write_text("not read")
     data = load(type="folder", path=str(folder), size=8)
     x = np.concatenate([part.x for part in data.parts])
-    assert x.shape == (17, 3, 8, 8) and x.dtype == np.uint8
+    assert x.shape == (18, 3, 8, 8) and x.dtype == np.uint8
     means = sorted(x.mean((1, 2, 3)).round().tolist())
-    assert sum(mean == 40 for mean in means) >= 3 and means[-1] == 255  # clear is white
+    assert sum(mean == 40 for mean in means) >= 5 and means[-1] == 255  # clear is white
     assert load(type="folder", path=str(folder), size=8, mode="L").shape == (1, 8, 8)
 
 
@@ -151,6 +162,14 @@ def test_folders_are_classes_when_asked_for(tmp_path: Path) -> None:
     write_images(tmp_path / "images", count=1)
     with pytest.raises(ValueError, match=r"000.png lies right under"):
         load(type="folder", path=path, labels="folders")
+
+
+@pytest.mark.parametrize(("kind", "named"), [("float32", "floats"), ("int32", "32-bit values")])
+def test_an_image_whose_white_is_unknown_is_refused(tmp_path: Path, kind: str, named: str) -> None:
+    folder = write_images(tmp_path / "images")
+    Image.fromarray(np.ones((9, 9), kind)).save(folder / "depth.tiff")
+    with pytest.raises(ValueError, match=f"dataset folder: depth.tiff: holds {named}, and noth"):
+        load(type="folder", path=str(folder))
 
 
 @pytest.mark.parametrize("content", [b"not an image", b"\x89PNG\r\n\x1a\n broken"])
@@ -253,7 +272,13 @@ def test_tables_from_csv_and_parquet_are_the_same(tmp_path: Path) -> None:
         (CSV.replace("3,9,y", "3,,y"), {}, r"no number in row 4, column 'b'"),
         (CSV.replace("3,9,y", "3,nan,y"), {}, r"no number in row 4, column 'b'"),
         (CSV.replace("3,9,y", "3,9,"), {"label": "a"}, r"column 'kind' holds text"),
+        (CSV.replace("3,9,y", "3,9,"), {"label": "kind"}, r"no label in row 4, column 'kind'"),
         (CSV, {}, r"column 'kind' holds text, not numbers"),
+        (
+            "".join(f"{i}.5,-{i}e-3\n" for i in range(9)),
+            {},
+            r"t.csv: its first line holds numbers \(0.5, -0e-3\), need the names of the columns",
+        ),
         (CSV, {"columns": ["c"]}, r"no column 'c' \(it has a, b, kind\)"),
         (CSV, {"label": "nope"}, r"no column 'nope'"),
         ("a,b\n1,2\n3\n", {}, r"t.csv: .*Expected 2 columns, got 1: 3"),

@@ -20,8 +20,9 @@ from search.errors import BadInput
 from search.export import export_best
 from search.history import FORMAT, History
 from search.home import Folder, Home
-from search.training import read_config, train_config
+from search.training import train_config
 from trainable import checkpoint
+from trainable.config_file import read_config
 from trainable.datasets import Data, load_data
 from trainable.finetune import load_weights
 from trainable.report import report, validate

@@ -22,6 +22,7 @@ from trainable.datasets import Data, load_data
 from trainable.finetune import adapt, merged
 from trainable.preflight import try_model
 from trainable.report import network, report
+from trainable.storage import FolderStorage, Storage
 from trainable.train import TrainState, train_until
 
 CPU = torch.device("cpu")
@@ -48,6 +49,23 @@ def test_a_training_begins_where_its_initial_weights_are(trained: str, data: Dat
     assert report(begun)["val_loss"] < 0.95 * report(fresh)["val_loss"]
     spec = make_spec(trial=SMALL | {"init": trained, "freeze": ["enter.*"]})
     assert list(check(spec)) == []
+
+
+def test_initial_weights_may_lie_on_s3(
+    trained: str, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_disk(address: str) -> Storage:
+        assert address == "s3://bucket/nets"
+        return FolderStorage(str(Path(trained).parent))
+
+    monkeypatch.setattr("trainable.finetune.open_storage", on_disk)
+    there, here = (
+        TrainState(make_config(init=init), data).model.state_dict()
+        for init in ("s3://bucket/nets/model.safetensors", trained)
+    )
+    assert all(torch.equal(there[name], here[name]) for name in here)
+    with pytest.raises(ValueError, match="can't read s3://bucket/nets/none: no such file"):
+        try_model(make_config(init="s3://bucket/nets/none"), data)
 
 
 def test_weights_that_do_not_fit_are_told(trained: str, data: Data, tmp_path: Path) -> None:
@@ -91,7 +109,7 @@ def test_frozen_weights_stay_and_have_no_optimizer_state_and_no_average(
         ),
         ({"freeze": ["*"]}, "trial.freeze: nothing is left to train"),
         ({"adapters": {"patterns": ["norm"]}}, "'norm' matches no linear or convolution layer"),
-        ({"augment": {"crop": 8}}, r"needs images larger than 8 pixels, .* \(1, 8, 8\)"),
+        ({"augment": {"crop": 8}}, r"crop 8 needs images of more pixels a side, .* \(1, 8, 8\)"),
     ],
 )
 def test_patterns_that_do_nothing_are_refused(
@@ -99,6 +117,13 @@ def test_patterns_that_do_nothing_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=fault):
         try_model(make_config(init=trained, **keys), data)
+
+
+def test_augmentation_is_for_images() -> None:
+    points = {"dataset": {"type": "points", "examples": 40}, "model": {"type": "mlp"}}
+    config = make_config(**points, augment={"flip": True})
+    with pytest.raises(ValueError, match=r"trial.augment: is for images, got .* shape \(2,\)"):
+        try_model(config, load_data(config.dataset))
 
 
 def test_adapters_need_weights_to_adapt() -> None:

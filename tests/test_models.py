@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_config
+from conftest import SMALL, make_config, make_spec
 from pydantic import Tag
 
+from search.checks import check
 from trainable.build import build_model
-from trainable.config import Diffusion, TrialSettings
+from trainable.config import TrialSettings
+from trainable.contract import broken
 from trainable.datasets import Data, Part, load_data
-from trainable.diffusion import build_process, loss
 from trainable.models import DiT, ModelConfig, UNet
 from trainable.preflight import try_model
 from trainable.report import sample
@@ -77,27 +79,32 @@ def test_gradients_reach_every_weight_and_each_input_matters(
     skip_without(model)
     given, data = settings(model, prediction), examples(shape, classes)
     try_model(given, data)
-    process = build_process(Diffusion(prediction=prediction), CPU)
-    torch.manual_seed(0)
-    net = build_model(given, data, process.time_scale)
-    with torch.no_grad():  # layers that begin at zero would hide what lies before them
-        for weight in net.parameters():
-            weight += 0.05 * torch.randn_like(weight)
-    x0, labels = torch.tensor(data.train.x[:6]), torch.arange(6) % 3 if classes else None
-    noise, u = torch.randn_like(x0), torch.linspace(0.05, 0.95, 6)
-    loss(process, net, x0, noise, u, labels).mean().backward()
-    for name, weight in net.named_parameters():
-        assert weight.grad is not None and weight.grad.abs().max() > 0, name
+    assert broken(given, data, CPU) == []
 
-    net.eval()
-    x, t, _ = process.corrupt(x0, noise, u)
-    told = () if labels is None else (labels,)
-    answer = net(x, t, *told)
-    assert answer.shape == x.shape and answer.dtype == torch.float32
-    assert torch.allclose(net(x[:2], t[:2], *(part[:2] for part in told)), answer[:2], atol=1e-5)
-    assert not torch.allclose(net(x, t.flip(0), *told), answer, atol=1e-5)
-    if labels is not None:
-        assert not torch.allclose(net(x, t, (labels + 1) % 3), answer, atol=1e-5)
+
+class Deaf(torch.nn.Module):
+    """Keeps to nothing."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.used, self.unused = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self.used(x - x.mean(0)).double()
+
+
+def test_what_a_model_does_not_keep_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainable.unet.Deaf", Deaf, raising=False)
+    before = torch.get_rng_state()
+    told = broken(settings({"type": "trainable.unet:Deaf"}), examples((2,), 3), CPU)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert told == [
+        "no gradient reaches the weights unused.weight, unused.bias",
+        "the model answers torch.float64, not torch.float32",
+        "the model's answer to an example depends on the others in its batch",
+        "the model's answer does not depend on the noise level t",
+        "the model's answer does not depend on the labels",
+    ]
 
 
 @pytest.mark.parametrize(("model", "shape"), SHELF)
@@ -151,15 +158,19 @@ def test_heads_share_the_width_of_a_transformer() -> None:
 
 
 def test_a_missing_diffusers_is_told_with_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainable.adapter.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"pip install 'diffsweep\[diffusers\]'"):
+    monkeypatch.setattr("trainable.models.find_spec", lambda name: None)
+    fault = "diffusers:UNet2DModel needs the package diffusers; pip install 'diffsweep[diffusers]'"
+    with pytest.raises(ValueError, match=re.escape(fault)):
         try_model(settings(DIFFUSERS), examples((1, 8, 8), 0))
+    spec = make_spec(trial=SMALL | {"model": DIFFUSERS})
+    assert list(check(spec)) == [(("trial", "model", "type"), fault)]
 
 
 def test_a_class_that_diffusers_lacks_is_told() -> None:
     pytest.importorskip("diffusers")
-    with pytest.raises(ValueError, match="diffusers has no model of this name"):
-        try_model(settings({"type": "diffusers:UNet3000"}), examples((1, 8, 8), 0))
+    for name, fault in (("UNet3000", "no attribute UNet3000"), ("DDPMScheduler", "is no model")):
+        with pytest.raises(ValueError, match=fault):
+            try_model(settings({"type": f"diffusers:{name}"}), examples((1, 8, 8), 0))
 
 
 def test_unconditional_training_is_as_before_labels_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import pytest
 import torch
 from conftest import make_config, make_spec
 from pydantic import ValidationError
+from rich.console import Console
 from torch import nn
 
 from search.checks import check
+from search.home import Home
 from search.plan import plan
 from search.priors import DEFAULT_KNOBS, PUBLISHED
+from search.run import run
 from search.space import Space, choice_of, settings
 from trainable import checkpoint
 from trainable.adafactor import MatrixAdafactor
@@ -173,6 +177,14 @@ def test_a_prodigy_lr_far_from_one_is_noted_but_no_fault() -> None:
 
     assert notes(1.0) == notes({"low": 0.3, "high": 3, "log": True}) == []
     assert "should be about 1, got 1e-05 ... 0.01" in notes({"low": 1e-5, "high": 1e-2})[0]
+
+
+def test_run_shows_the_notes_of_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.run.drive", lambda *_, **__: None)  # nothing begins
+    spec = make_spec(space={"optimizer": {"prodigy": {"lr": {"low": 1e-5, "high": 1e-2}}}})
+    stream = StringIO()
+    run(spec, Home(), Console(file=stream, width=200))
+    assert "note: prodigy: lr is a factor of its own estimate" in stream.getvalue()
 
 
 def test_an_optimizer_of_ones_own_brings_its_space(data: Data) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sqlite3
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import make_config
 from PIL import Image
@@ -18,7 +20,8 @@ from PIL import Image
 from cluster.cli import cli
 from search.errors import BadInput
 from search.spec import load_spec
-from search.training import read_config
+from trainable.config_file import read_config
+from trainable.shelf import told
 from trainable.solo import train
 
 NET = """
@@ -175,6 +178,19 @@ def test_faults_of_own_code_are_one_line(
     monkeypatch.delitem(sys.modules, "minedata", raising=False)
     (folder / "modules/minedata.py").write_text(code)
     config = make_config(code=(str(folder / "modules"),), dataset={"type": "minedata:load"})
-    with pytest.raises(ValueError, match=fault) as raised:
+    with pytest.raises(BadInput, match=fault) as raised:
         train(config)
     assert "\n" not in str(raised.value)
+
+
+def test_an_error_is_told_with_the_line_of_ones_own_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder / "modules")
+    nets = importlib.import_module("minepkg.nets")
+    with pytest.raises(RuntimeError) as raised:  # by torch, several frames below
+        nets.Net((1, 8, 8))(torch.zeros(2, 3, 8, 8), torch.zeros(2))
+    line = 1 + NET.splitlines().index(next(at for at in NET.splitlines() if "self.leave(" in at))
+    assert told(raised.value).endswith(f" (nets.py:{line})")
+    for name in ("minepkg", "minepkg.nets"):
+        sys.modules.pop(name, None)

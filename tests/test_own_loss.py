@@ -49,6 +49,17 @@ def test_a_spec_may_name_its_own_loss() -> None:
     assert list(check(spec)) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "keys"),
+    [("loss", {"loss": "nowhere:loss"}), ("features", {"quality": {"features": "nowhere:net"}})],
+)
+def test_a_loss_and_features_of_ones_own_are_imported_early(
+    key: str, keys: dict[str, Any]
+) -> None:
+    ((where, fault),) = check(make_spec(trial=SMALL | keys))
+    assert where[-1] == key and "no module named 'nowhere'; is its folder in code:" in fault
+
+
 @pytest.mark.parametrize("labels", [False, True])
 def test_an_own_loss_trains_and_validates_alike_whatever_the_batch(labels: bool) -> None:
     keys: dict[str, Any] = {"dataset": {"type": "digits", "labels": labels}}

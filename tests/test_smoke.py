@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from conftest import SMALL, make_spec
+from rich.console import Console
 
 from cluster.cli import cli
 from search.errors import BadInput, SearchFailed
-from search.smoke import check_smoke, first_config, smoke
+from search.smoke import check_smoke, first_config, show_smoke, smoke
 from search.spec import SearchSpec
 
 FORGETFUL = """
@@ -29,11 +31,19 @@ class Net(nn.Module):
         self.calls += self.forgets  # in no state_dict
         return self.layer(x) * (1 + self.calls)
 
+class Deaf(Net):
+    def forward(self, x, t):
+        return self.layer(x)
+
+class Broken(Net):
+    def forward(self, x, t):
+        return self.layer(x) * float("nan")
+
 class Hungry(Net):
     def forward(self, x, t):
         if self.training:
             raise torch.OutOfMemoryError("CUDA out of memory.\\nTried to allocate 9 GiB")
-        return x
+        return self.layer(x)
 """
 
 
@@ -80,6 +90,21 @@ def test_a_model_with_state_outside_its_checkpoint_is_found_out(modules: str) ->
             continue
         with pytest.raises(SearchFailed, match=r"sgd: a training that is resumed .* differs"):
             check_smoke(found)
+
+
+def test_what_the_model_does_not_keep_to_is_noted(modules: str) -> None:
+    found = smoke(own_spec(modules, {"type": "smokenets:Deaf", "forgets": 0}))
+    check_smoke(found)
+    assert found["model"]["notes"] == ["the model's answer does not depend on the noise level t"]
+    stream = StringIO()
+    show_smoke(found, Console(file=stream, width=200))
+    assert "note: the model's answer does not depend on the noise level t\n" in stream.getvalue()
+
+
+def test_divergence_at_the_first_step_is_a_fault(modules: str) -> None:
+    found = smoke(own_spec(modules, {"type": "smokenets:Broken", "forgets": 0}))
+    with pytest.raises(SearchFailed, match="gradient of the very first batch is not finite"):
+        check_smoke(found)
 
 
 def test_a_model_that_needs_too_much_memory_is_told_in_one_line(modules: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from search.errors import BadInput
-from search.reading import parse
 from search.spec import SearchSpec, load_spec
+from trainable.reading import parse
 
 
 def spec_of(tmp_path: Path, text: str, *overrides: str) -> SearchSpec:
@@ -22,6 +22,11 @@ def faults_of(tmp_path: Path, text: str, *overrides: str) -> list[str]:
     with pytest.raises(BadInput) as caught:
         spec_of(tmp_path, text, *overrides)
     return [fault.replace(f"{tmp_path}/", "") for fault in caught.value.faults]
+
+
+def test_averages_may_be_written_as_numbers(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, "name: a\ntrial: {ema: [power-0.75, 0.999]}\n")
+    assert spec.trial.ema == ("power-0.75", "0.999")
 
 
 def test_a_name_is_all_that_a_spec_needs(tmp_path: Path) -> None:

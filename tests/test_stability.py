@@ -124,6 +124,15 @@ def test_gradient_variance_is_that_of_single_examples() -> None:
     assert [v / 500 for v in found] == pytest.approx([1, 4, 9, 16], rel=0.25)
 
 
+def test_no_model_is_given_an_empty_batch_to_measure_its_gradients() -> None:
+    weight = torch.zeros(1, requires_grad=True)
+
+    def loss_of(cut: slice) -> Tensor:
+        raise AssertionError(cut)
+
+    assert gradient_variance(loss_of, [weight], 4, 1) == []
+
+
 def test_a_report_holds_what_tells_of_stability(data: Data) -> None:
     state = TrainState(make_config(clip_norm=1e-3), data)
     train_until(state, state.config.samples)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from trainable.config import TrialConfig
+from trainable.config_file import read_config
+from trainable.errors import DiffsweepError
+from trainable.plain import to_json
 from trainable.solo import train
 
 
@@ -18,9 +17,19 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    config = TrialConfig.model_validate(YAML(typ="safe", pure=True).load(arguments.config))
-    metrics = train(config, arguments.out, lambda report: print(json.dumps(report), flush=True))
-    sys.exit(0 if metrics["diverged_at"] is None else 1)
+    try:
+        metrics = train(
+            read_config(arguments.config),
+            arguments.out,
+            lambda report: print(to_json(report), flush=True),
+            lambda line: print(f"note: {line}", file=sys.stderr),
+        )
+    except DiffsweepError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    if metrics["diverged_at"] is not None:
+        print(f"diverged at step {metrics['diverged_at']}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

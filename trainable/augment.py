@@ -23,10 +23,12 @@ class Augment:
     def __init__(
         self, config: Augmentation, shape: tuple[int, ...], seed: int, device: torch.device
     ) -> None:
-        if len(shape) != 3 or config.crop >= min(shape[1:]):
+        if len(shape) != 3:
+            raise ValueError(f"trial.augment: is for images, got examples of shape {shape}")
+        if config.crop >= min(shape[1:]):
             raise ValueError(
-                f"trial.augment: needs images larger than {config.crop} pixels, got examples of "
-                f"shape {shape}"
+                f"trial.augment: crop {config.crop} needs images of more pixels a side, got "
+                f"examples of shape {shape}"
             )
         self.config, self.device = config, device
         self.channels, self.height, self.width = (

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trainable.config import TrialSettings
 from trainable.datasets import Data, Kind
+from trainable.models import Diffusers, ModelConfig
 from trainable.tensors import scaled, view
 
 IN_TENSORS = 0.95  # of a trial's share of a GPU; CUDA itself takes some hundred MB of each process
@@ -27,7 +28,20 @@ def build_model(config: TrialSettings, data: Kind, time_scale: float) -> nn.Modu
     Raises:
         ValueError: the model does not take examples of this shape.
     """
-    model: nn.Module = config.model.build(data.shape, data.classes, data.features, time_scale)
+    entry = completed(config.model, data)
+    model: nn.Module = entry.build(data.shape, data.classes, data.features, time_scale)
+    return model
+
+
+def completed(model: ModelConfig, data: Kind) -> ModelConfig:
+    """The model with what it takes from the data's conditions, if it takes anything.
+
+    Raises:
+        ValueError: it is told something else already.
+    """
+    if isinstance(model, Diffusers) and isinstance(data, Data) and data.features:
+        assert data.validation.labels is not None
+        return model.told(data.validation.labels.shape[-1])
     return model
 
 
@@ -36,6 +50,18 @@ def pick_device(name: str) -> torch.device:
     if name != "auto":
         return torch.device(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_device(name: str) -> None:
+    """Raises ValueError where this machine has no device of that name."""
+    there = {
+        "cuda": torch.cuda.is_available() and torch.cuda.device_count() > 0,
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(name, True):
+        raise ValueError(
+            f"trial.device: torch finds no {name} device on this machine; want auto or cpu"
+        )
 
 
 def limit_memory(share: float) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from trainable.optimizers import EightBit, OptimizerEntry, OwnOptimizer
+from trainable.shelf import told
 
 Inputs = Sequence[Tensor]  # what the model is called with: x, t, and labels if there are any
 
@@ -37,8 +38,8 @@ def build_optimizer(
         weights = config.groups(matrices, rest)
     try:
         optimizer: Optimizer = config.load()(weights, **config.arguments(steps))
-    except TypeError as error:
-        raise ValueError(f"optimizer {config.type}: {error}") from error
+    except Exception as error:
+        raise ValueError(f"optimizer {config.type}: {told(error)}") from error
     return optimizer
 
 

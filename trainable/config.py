@@ -6,7 +6,14 @@ import math
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from trainable.data import DatasetConfig, Digits
 from trainable.lr_schedules import LrSchedule
@@ -20,7 +27,24 @@ QUALITY_SHARE = 0.08  # of the training time, for sampling; features and distanc
 QUALITY_SAMPLES = 500
 QUALITY_STEPS = (10, 40)  # of the solver: at least, at most
 
-EmaName = Annotated[str, StringConstraints(pattern=r"^(power-)?0?\.\d+$")]
+EMA = re.compile(r"(power-)?0?\.\d+")
+
+
+def _known_ema(given: str) -> str:
+    if not EMA.fullmatch(given):
+        raise ValueError(
+            f"expected a decay below 1 such as 0.999, or power-0.75, whose decay at step n is "
+            f"1 - (1 + n)^-0.75, got {given!r}"
+        )
+    return given
+
+
+EmaName = Annotated[  # YAML reads 0.999 as a number
+    str,
+    BeforeValidator(lambda given: str(given) if isinstance(given, float) else given),
+    AfterValidator(_known_ema),
+    Field(json_schema_extra={"type": ["string", "number"], "pattern": f"^{EMA.pattern}$"}),
+]
 
 
 class Steps(Frozen):
@@ -95,6 +119,7 @@ class Augmentation(Frozen):
     seed: int = Field(0, ge=0, lt=2**31)
 
 
+FEATURE_FILES = ("onnx:", "torchscript:")  # before the path of a file that has them
 FEATURES = re.compile(r"random|kmeans|labels|(onnx|torchscript):.+|[\w.]+:\w+")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +15,8 @@ from trainable.shelf import Own, told
 SPLIT_SEED = 0  # of the data, not of a trial: every trial and every seed sees the same three parts
 HELD_OUT = 0.15  # of the examples for validation, and as many for the test
 MIN_EXAMPLES = 8
+LOUD = 2.0  # root mean square of examples beside which noise, of 1, hides too little ...
+LOOKED_AT = 256  # ... in so many of them
 MOST_HELD_OUT = 8192  # of examples that lie in shards, since what is held out is kept in memory
 
 
@@ -133,12 +136,12 @@ def load_data(config: DatasetConfig) -> Data:
     if isinstance(x, np.memmap):  # of the user's own code
         x = Sharded((Shard.of(x),))
     if isinstance(x, Sharded):
-        return split_shards(x, labels, config.type)
+        return with_scale_noted(split_shards(x, labels, config.type))
     x = check_examples(np.asarray(x), config.type)
     if labels is not None:
         labels = check_labels(np.asarray(labels), len(x), config.type)
     data = split(x, labels)
-    return standardised(data, config.type) if config.standardise else data
+    return standardised(data, config.type) if config.standardise else with_scale_noted(data)
 
 
 def check_examples(x: np.ndarray, name: str) -> np.ndarray:
@@ -277,6 +280,19 @@ def standardised(data: Data, name: str) -> Data:
         for part in (data.train, data.validation, data.test)
     )
     return Data(train, validation, test, data.notes)
+
+
+def with_scale_noted(data: Data) -> Data:
+    """With a note if the examples are far larger than the noise that is mixed into them."""
+    x = data.validation.x[:LOOKED_AT]
+    loudness = 0.0 if x.dtype == np.uint8 else float(np.linalg.norm(x)) / math.sqrt(x.size)
+    if loudness <= LOUD:
+        return data
+    note = (
+        f"examples have a root mean square of {loudness:.3g} where noise has 1, which then hides "
+        "little; scale them to about [-1, 1]"
+    )
+    return data._replace(notes=(*data.notes, note))
 
 
 def _moved(moved: int, total: int) -> str:

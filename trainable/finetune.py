@@ -6,15 +6,15 @@ import math
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from trainable.config import Adapters, TrialSettings
+from trainable.storage import open_storage
 from trainable.tensors import place_of
 
 ADAPTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -28,7 +28,7 @@ def prepare(model: nn.Module, config: TrialSettings) -> None:
         ValueError: the weights do not fit, a pattern fits nothing, or nothing is left to train.
     """
     if config.init is not None:
-        load_weights(model, Path(config.init))
+        load_weights(model, config.init)
     if config.freeze:
         freeze(model, config.freeze)
     if config.adapters is not None:
@@ -37,14 +37,20 @@ def prepare(model: nn.Module, config: TrialSettings) -> None:
         raise ValueError("trial.freeze: nothing is left to train")
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Put the weights of a safetensors file into the model; all of them have to fit.
+def load_weights(model: nn.Module, path: str) -> None:
+    """Put the weights of a safetensors file, here or on S3, into the model; all have to fit.
 
     Raises:
         ValueError: the file can't be read, or does not hold this model's weights.
     """
     try:
-        weights = load_file(path)
+        if path.startswith("s3://"):
+            folder, _, name = path.rpartition("/")
+            weights = load(open_storage(folder).read(name))
+        else:
+            weights = load_file(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"trial.init: can't read {path}: no such file") from error
     except (OSError, SafetensorError) as error:
         raise ValueError(f"trial.init: can't read {path} as safetensors: {error}") from error
     own = model.state_dict()

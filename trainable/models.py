@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -9,6 +11,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from trainable.shelf import OWN, Entry, ImportString, Listed, Own, load, tag
 
 DIFFUSERS = "diffusers"  # the tag of `type: diffusers:<Class>`
+WIDTH = "cross_attention_dim"  # its knob for how many numbers each part of a condition has ...
+PROJECTIONS = ("encoder_hid_dim", "caption_channels")  # ... unless these project them first
 
 
 class Model(Entry):
@@ -78,12 +82,32 @@ class Diffusers(Own):
 
     type: ImportString
 
+    def load(self) -> Any:
+        if find_spec(DIFFUSERS) is None:
+            raise ValueError(
+                f"{self.type} needs the package diffusers; pip install 'diffsweep[diffusers]'"
+            )
+        return super().load()
+
+    def told(self, width: int) -> Diffusers:
+        """With the numbers of a condition's last axis, where the class takes them and lacks them.
+
+        Raises:
+            ValueError: the spec gives it another number of them.
+        """
+        knobs = self.knobs()
+        if any(key in knobs for key in PROJECTIONS):
+            return self  # what is attended to has another width
+        if (given := knobs.get(WIDTH, width)) != width:
+            raise ValueError(f"{WIDTH} is {given}, a condition's last axis has {width}")
+        takes = WIDTH in inspect.signature(self.load().__init__).parameters
+        return self.model_copy(update={WIDTH: width}) if takes else self
+
     def build(self, shape: tuple[int, ...], classes: int, features: int, time_scale: float) -> Any:
-        name = self.type.partition(":")[2]
-        if features:
-            raise ValueError(f"model {self.type}: takes labels, but no conditions")
-        adapter = load("trainable.adapter:DiffusersModel")
-        return adapter(name, shape, labels=classes, time_scale=time_scale, knobs=self.knobs())
+        adapter, knobs = load("trainable.adapter:DiffusersModel"), self.knobs()
+        width = next((knobs[key] for key in (*PROJECTIONS, WIDTH) if key in knobs), features)
+        told = {"labels": classes, "width": width if features else 0, "time_scale": time_scale}
+        return adapter(self.load(), shape, **told, knobs=knobs)
 
 
 def model_tag(value: Any) -> str | None:

@@ -34,13 +34,13 @@ def try_model(settings: TrialSettings, data: Data) -> None:
         raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
     if settings.augment is not None:
         Augment(settings.augment, data.shape, 0, cpu)
+    prepare(model, settings)
     if settings.loss is not None:
-        prepare(model, settings)
         try_loss(settings.loss, model, inputs)
         return
     try:
-        with torch.no_grad():
-            shape = model(*inputs).shape
+        answer = model(*inputs)
+        shape = answer.shape
     except Exception as error:
         raise ValueError(
             f"trial.model: {name} fails on examples of shape {data.shape}: {told(error)}"
@@ -50,7 +50,10 @@ def try_model(settings: TrialSettings, data: Data) -> None:
             f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "
             f"{data.shape}, need the same"
         )
-    prepare(model, settings)
+    if not answer.requires_grad:
+        some = any(weight.requires_grad for weight in model.parameters())
+        what = "uses none of its weights that are trained" if some else "has no weights to train"
+        raise ValueError(f"trial.model: {name} {what}")
 
 
 def checkpoint_bytes(settings: TrialSettings, data: Data) -> int:
@@ -67,11 +70,13 @@ def try_loss(target: str, model: nn.Module, inputs: list[Tensor]) -> None:
     x0, t, *labels = inputs
     own = OwnObjective(target, torch.Generator())
     try:
-        own(model, Batch(x0, labels[0] if labels else None, torch.zeros_like(x0), t))
+        answer = own(model, Batch(x0, labels[0] if labels else None, torch.zeros_like(x0), t))
     except ValueError:
         raise
     except Exception as error:
         raise ValueError(f"trial.loss: {target} fails: {told(error)}") from error
+    if not answer.requires_grad:
+        raise ValueError(f"trial.loss: {target} depends on no weight that is trained")
 
 
 def try_optimizer(name: str, device: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,6 @@ ImportString = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Field(strict=False)]  # a list in YAML, immutable here
 OWN = "own code"  # the tag of an entry that is not on the shelf but names its code
-HERE = Path(__file__).parent
 RESERVED = ("trainable", "search", "cluster")  # packages here, which own modules can't be called
 
 
@@ -71,12 +71,27 @@ def load(target: str) -> Any:
 
 
 def told(error: Exception) -> str:
-    """An error of the user's code on one line, with the place where it came up."""
+    """An error of the user's code on one line, with the place of theirs where it came up."""
     text = " ".join(str(error).split()) or "no message"
-    frames = traceback.extract_tb(error.__traceback__)
-    last = Path(frames[-1].filename) if frames else HERE
-    place = "" if last.is_relative_to(HERE) else f" ({last.name}:{frames[-1].lineno})"
-    return f"{type(error).__name__}: {text[:300]}{place}"
+    return f"{type(error).__name__}: {text[:300]}{place_of(error)}"
+
+
+def place_of(error: Exception) -> str:
+    """The last line of the user's own code in a traceback, else of an installed package's."""
+    frames = [
+        (Path(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in RESERVED
+    ]
+    python, *packages = map(sysconfig.get_path, ("stdlib", "purelib", "platlib"))
+    installed = [(path, line) for path, line in frames if _inside(path, *packages)]
+    others = [(path, line) for path, line in frames if not _inside(path, python, *packages)]
+    own = [(path, line) for path, line in others if path.is_file()]
+    return "".join(f" ({path.name}:{line})" for path, line in (own or installed)[-1:])
+
+
+def _inside(path: Path, *folders: str) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def use_code(folders: Iterable[str]) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from trainable import checkpoint
-from trainable.config import TrialConfig
-from trainable.datasets import load_data
+from trainable.build import check_device
+from trainable.config import TrialConfig, TrialSettings
+from trainable.datasets import Data, load_data
+from trainable.errors import BadInput
 from trainable.images import GRID_IMAGES, is_image, write_grid
-from trainable.quality import measure
+from trainable.plain import to_json
+from trainable.preflight import try_model, try_optimizer
+from trainable.quality import measure, try_features
 from trainable.report import next_report, report, sample
 from trainable.shelf import use_code
 from trainable.train import TrainState, train_until
@@ -32,14 +35,12 @@ def train(
     called with each report, `note` with what people should know of the data.
 
     Raises:
-        ValueError: the data or the model can't be trained.
+        BadInput: the data, the model, the machine or `out` won't do.
     """
-    use_code(config.code)
-    data = load_data(config.dataset)
+    state = begin(config, out)
     if note:
-        for line in data.notes:
+        for line in state.data.notes:
             note(line)
-    state = TrainState(config, data)
     metrics: dict[str, Any] = {}
     while state.samples < config.samples and state.diverged_at is None:
         train_until(state, next_report(config, [], state.samples)[0])
@@ -50,7 +51,40 @@ def train(
             progress(metrics)
     if out:
         checkpoint.save(state, out / checkpoint.NAME, metrics)
-        (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-        if is_image(data.shape) and config.loss is None:
+        (out / "metrics.json").write_text(to_json(metrics, indent=2) + "\n")
+        if is_image(state.data.shape) and config.loss is None:
             write_grid(sample(state, metrics["weights"], GRID_IMAGES), out / "samples.png")
     return metrics
+
+
+def begin(config: TrialConfig, out: Path | None) -> TrainState:
+    """A training before its first step, after all that can be tried before it.
+
+    Raises:
+        BadInput: it can't begin; the message says why.
+    """
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {out}: {error.strerror}") from error
+    try:
+        use_code(config.code)
+        check_device(config.device)
+        data = load_data(config.dataset)
+        try_settings(config, [config.optimizer.type], data)
+        return TrainState(config, data)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def try_settings(settings: TrialSettings, optimizers: Iterable[str], data: Data) -> None:
+    """Try model, optimizers and features once.
+
+    Raises:
+        ValueError: one of them won't do; the message says why.
+    """
+    try_model(settings, data)
+    for name in optimizers:
+        try_optimizer(name, settings.device)
+    try_features(settings, data)

@@ -95,11 +95,14 @@ def gradient_variance(
 
     With means g and h over `size` examples each, it is E|g - h|^2 size / 2. One pair is measured,
     so this is an estimate without bias but not without noise: good to a factor, not to a percent.
+    Empty where a quartile has no two examples.
 
     Args:
         loss_of: the mean loss of a cut of the `places`, which rise in their noise level.
     """
-    variances = []
+    variances: list[float] = []
+    if places < 2 * QUARTILES:
+        return variances
     for quartile in range(QUARTILES):
         start, end = (q * places // QUARTILES for q in (quartile, quartile + 1))
         stride = max(2, (end - start) // size)

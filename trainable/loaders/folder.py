@@ -2,8 +2,10 @@
 
 The rule: files are taken in the order of their paths; hidden ones and those that are no images by
 their name are left out. The first frame of each is turned upright as its EXIF says, transparency
-is laid on white, and it is converted to the mode. Its shorter side is then scaled to the size
-(Lanczos, which smooths before it samples), and the centre is cut out.
+is laid on white, and it is converted to the mode. Of 16-bit grey values the upper byte is taken,
+so 65535 is white; grey values of 32 bits or floats are refused, since no file says what is white.
+The shorter side is then scaled to the size (Lanczos, which smooths before it samples), and the
+centre is cut out.
 
 Links are followed as long as they stay inside the folder; one that leads out of it is refused.
 """
@@ -183,6 +185,8 @@ def decode(name: str, open_file: Open, size: int, mode: str) -> np.ndarray:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
+            if fault := unscaled(image):
+                raise ValueError(fault)
             image.draft(mode, (size, size))  # a JPEG is decoded at the scale that is needed
             return fit(convert(ImageOps.exif_transpose(image), mode), size)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -190,9 +194,20 @@ def decode(name: str, open_file: Open, size: int, mode: str) -> np.ndarray:
         raise ValueError(f"dataset folder: {name}: {reason}") from error
 
 
+def unscaled(image: Image.Image) -> str | None:
+    """Why nobody can know which of an image's values is white, if it is so."""
+    if image.mode == "F":
+        kind = "floats"
+    elif image.mode == "I" and image.format != "PPM":  # Pillow scales a PGM's to 16 bits
+        kind = "32-bit values"
+    else:
+        return None
+    return f"holds {kind}, and nothing says which is white; save it with 8 or 16 bits"
+
+
 def convert(image: Image.Image, mode: str) -> Image.Image:
     """An image of any mode as L or RGB, with transparency laid on white."""
-    if image.mode.startswith("I;16"):  # 16-bit grey: the upper byte
+    if image.mode.startswith("I"):  # 16-bit grey: the upper byte
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(mode)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")

@@ -50,10 +50,31 @@ def read_table(path: str) -> pa.Table:
             return parquet.read_table(path)
         from pyarrow import csv
 
-        return csv.read_csv(path)
+        # a missing word is missing, and no word of its own
+        options = csv.ConvertOptions(strings_can_be_null=True)
+        table = csv.read_csv(path, convert_options=options)
     except (OSError, pa.ArrowInvalid) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ValueError(f"dataset table: {path}: {reason}") from error
+    check_names(table.column_names, path)
+    return table
+
+
+def check_names(names: list[str], path: str) -> None:
+    """Raises ValueError where the first line of a CSV file holds values in place of names."""
+    if all(is_number(name) for name in names):
+        raise ValueError(
+            f"dataset table: {path}: its first line holds numbers ({', '.join(names[:3])}"
+            f"{', ...' if len(names) > 3 else ''}), need the names of the columns there"
+        )
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def bundled(name: str) -> pa.Table:
@@ -80,11 +101,11 @@ def numbers(table: pa.Table, column: str, source: str) -> np.ndarray:
         )
     if values.null_count:
         row = np.flatnonzero(np.asarray(values.is_null()))[0]
-        raise ValueError(missing(source, row, column, values.null_count))
+        raise ValueError(missing("number", source, row, column, values.null_count))
     x: np.ndarray = values.to_numpy(zero_copy_only=False).astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(x))
     if len(bad):
-        raise ValueError(missing(source, bad[0], column, len(bad)))
+        raise ValueError(missing("number", source, bad[0], column, len(bad)))
     return x
 
 
@@ -95,15 +116,15 @@ def classes(table: pa.Table, label: str, source: str) -> np.ndarray:
         raise ValueError(f"dataset table: {source}: label '{label}' holds fractions, not classes")
     if values.null_count:
         row = np.flatnonzero(np.asarray(values.is_null()))[0]
-        raise ValueError(missing(source, row, label, values.null_count))
+        raise ValueError(missing("label", source, row, label, values.null_count))
     numbered: np.ndarray = np.unique(values.to_numpy(zero_copy_only=False), return_inverse=True)[1]
     return numbered
 
 
-def missing(source: str, row: int, column: str, count: int) -> str:
+def missing(what: str, source: str, row: int, column: str, count: int) -> str:
     """What to say of missing values; rows are counted from 1, a CSV's line of names left out."""
     more = f", and {count - 1} more in that column" if count > 1 else ""
-    return f"dataset table: {source}: no number in row {row + 1}, column '{column}'{more}"
+    return f"dataset table: {source}: no {what} in row {row + 1}, column '{column}'{more}"
 
 
 def _kind(kind: pa.DataType) -> str:

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from search.errors import BadInput
+from trainable.errors import BadInput
 
 MAX_BYTES = 1 << 20  # a spec is a page; more is a mistake
 MAX_VALUES, MAX_DEPTH = 10_000, 50  # aliases included, which can make much out of a page
