@@ -90,13 +90,6 @@ def count_gpus() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def has_mps() -> bool:
-    """Whether torch can use an Apple GPU here."""
-    import torch
-
-    return torch.backends.mps.is_available()
-
-
 class Here:
     """This machine, with a Ray that lasts as long as the search."""
 
