@@ -133,11 +133,11 @@ def test_tied_weights_are_exported_under_all_their_names(
     saved = load_file(path)
     torch.testing.assert_close(saved["last.weight"], saved["first.weight"], rtol=0, atol=0)
     again = TrainState(state.config, state.data)
-    load_weights(again.model, path)
+    load_weights(again.model, str(path))
     assert validate(again, "raw") == pytest.approx(validate(state, weights), rel=1e-6)
     del saved["last.weight"]  # as safetensors' save_model writes them
     save_file(saved, path)
-    load_weights(TrainState(state.config, state.data).model, path)
+    load_weights(TrainState(state.config, state.data).model, str(path))
 
 
 def test_the_card_tells_data_model_optimizer_and_numbers(
