@@ -29,15 +29,25 @@ WAIT = click.option("--wait", is_flag=True, help="Of a submitted one: stay until
 @SPEC
 @OVERRIDES
 @click.option("--smoke", is_flag=True, help="Train a few real steps with each optimizer too.")
+@click.option(
+    "--cluster", metavar="URL", help="Where it is to run; RAY_ADDRESS unless set, or here."
+)
 @OUTPUT
-def check(spec: Path, overrides: tuple[str, ...], smoke: bool, output: str) -> None:
-    """Validate SPEC; show its search space, its rungs, and what it will cost."""
+def check(
+    spec: Path, overrides: tuple[str, ...], smoke: bool, cluster: str | None, output: str
+) -> None:
+    """Validate SPEC; show its search space, its rungs, what it will cost, and whether it fits."""
+    from cluster.places import places
     from search.plan import plan, show_plan
     from search.spec import load_spec
 
     loaded = load_spec(spec, overrides)
-    if not smoke:
-        show(output, plan(loaded), lambda console, _: show_plan(loaded, console))
+    where, at_once, fault = places(loaded, cluster)
+    planned = plan(loaded, at_once) | {"place": {"where": where, "at_once": at_once or 0}}
+    if fault is not None or not smoke:
+        show(output, planned, lambda console, _: show_plan(loaded, planned, console))
+        if fault is not None:
+            raise fault
         return
     from search.smoke import check_smoke, show_smoke
     from search.smoke import smoke as rehearse
@@ -45,10 +55,10 @@ def check(spec: Path, overrides: tuple[str, ...], smoke: bool, output: str) -> N
     found = rehearse(loaded)
 
     def both(console: Console, _: Any) -> None:
-        show_plan(loaded, console)
+        show_plan(loaded, planned, console)
         show_smoke(found, console)
 
-    show(output, plan(loaded) | {"smoke": found}, both)
+    show(output, planned | {"smoke": found}, both)
     check_smoke(found)
 
 

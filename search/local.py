@@ -43,8 +43,8 @@ def concurrency(spec: SearchSpec) -> int:
     Raises:
         BadInput: not even one fits, or there is no device of the kind that is asked for.
     """
-    cpus, gpus = os.cpu_count() or 1, count_gpus()
     need, device = spec.resources, spec.trial.device
+    cpus, gpus = os.cpu_count() or 1, count_gpus() if need.gpu else 0  # torch takes seconds
     if device == "cuda" and not need.gpu:
         raise BadInput(
             "trial.device: cuda needs resources.gpu above 0, or trials see no GPU; 1 is usual"
