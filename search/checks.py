@@ -18,6 +18,8 @@ from trainable.shelf import code_fault, load, use_code
 if TYPE_CHECKING:
     from search.spec import SearchSpec
 
+RECORDED = "recorded:"  # before an optimizer's name in a replay: its learning rate is all of it
+
 
 def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     """Faults that need more than one key to see: where, and what is wrong."""
@@ -183,7 +185,7 @@ def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         **{("space", "optimizer", name): name for name in spec.optimizers},
     }
     for where, target in named.items():
-        if ":" not in target:
+        if ":" not in target or target.startswith(RECORDED):
             continue
         try:
             use_code(folder for folder in spec.code if code_fault(folder) is None)

@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +22,7 @@ from search.errors import BadInput, NoSearch
 from search.history import Book, History, Trial
 from search.home import Home
 from search.reading import Document
-from search.spec import SearchSpec
+from search.spec import SearchSpec, validate
 
 NEAR = 1.01  # within 1 % of the best known counts as found
 RESAMPLES = 2000  # of the bootstrap
@@ -176,17 +175,24 @@ def replay_recorded(
         BadInput: there are no such curves, or an override is none of a spec.
     """
     curves = recorded_curves(home, recorded, tracking)
-    document = Document("replay", curves.spec().model_dump(mode="json"), {})
-    for assignment in overrides:
-        document.override(assignment)
-    try:
-        spec = SearchSpec.model_validate(document.data)
-    except ValidationError as error:
-        raise document.explain(error, SearchSpec) from error
+    given = curves.spec().model_dump(mode="json")
+    spec = validate(Document("replay", given, {}), overrides)
     if len(spec.objectives) > 1:
         raise BadInput("objective: recorded curves hold one objective, not a list of them")
-    outcomes = replay(spec, curves, workers, seeds)
-    return {**summarize(outcomes), "workers": workers, "seeds": seeds, "best_known": curves.best}
+    if spec.budget.wall_clock or spec.budget.gpu_hours:
+        raise BadInput("budget: recorded curves know no time, only trials; set budget.trials")
+    outcomes = replay(spec.model_copy(update={"confirm": None}), curves, workers, seeds)
+    return {
+        **summarize(outcomes),
+        "workers": workers,
+        "seeds": seeds,
+        "best_known": curves.best,
+        "sampler": spec.sampler.type,
+        "scheduler": spec.scheduler.type,
+        "allocation": spec.allocation,
+        "trials": spec.budget.trials,
+        "interpolation": curves.interpolation(),
+    }
 
 
 def recorded_curves(home: Home, recorded: str, tracking: str | None) -> Curves:
@@ -224,8 +230,16 @@ def show_replay(console: Console, result: dict[str, Any]) -> None:
             meaning, f"{value['iqm']:.3f}", f"{value['low']:.3f} ... {value['high']:.3f}"
         )
     console.print(table)
-    console.print(
-        f"{result['seeds']} seeds, {result['workers']} workers, best known loss "
-        f"{result['best_known']:.4f}. Between recorded learning rates, losses are interpolated "
-        "linearly in log lr."
-    )
+    how, rates = result["interpolation"]["how"], result["interpolation"]["learning_rates"]
+    said = [
+        f"{result['trials']} trials of {result['sampler']} and {result['scheduler']}, allocation "
+        f"{result['allocation']}; {result['seeds']} seeds, {result['workers']} workers, best "
+        f"known loss {result['best_known']:.4f}.",
+        f"Losses are interpolated: {how} "
+        f"({', '.join(f'{name} has {count}' for name, count in rates.items())}).",
+    ]
+    if ignored := result["interpolation"]["ignored"]:
+        said.append(f"Only the learning rate counts here. Ignored: {', '.join(ignored)}.")
+    if left_out := result["interpolation"]["left_out"]:
+        said.append(f"Left out, with fewer than two complete curves: {', '.join(left_out)}.")
+    console.print("\n".join(said), highlight=False, markup=False)
