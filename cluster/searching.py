@@ -180,18 +180,20 @@ def submitted(started: dict[str, Any], cluster: str | None, wait: bool, output: 
 @STORAGE
 @click.argument("search")
 @CLUSTER
-def stop(search: str, cluster: str | None) -> None:
+@OUTPUT
+def stop(search: str, cluster: str | None, output: str) -> None:
     """Begin no new trials in SEARCH, and let the running ones finish."""
-    steer(search, cluster, "stop", "no new trials; those that run go on to their end")
+    steer(output, search, cluster, "stop", "no new trials; those that run go on to their end")
 
 
 @click.command()
 @STORAGE
 @click.argument("search")
 @CLUSTER
-def cancel(search: str, cluster: str | None) -> None:
+@OUTPUT
+def cancel(search: str, cluster: str | None, output: str) -> None:
     """End SEARCH and all its trials now."""
-    steer(search, cluster, "cancel", "cancelled")
+    steer(output, search, cluster, "cancel", "cancelled")
 
 
 @click.command()
@@ -199,9 +201,10 @@ def cancel(search: str, cluster: str | None) -> None:
 @click.argument("search")
 @click.argument("trial", type=int)
 @CLUSTER
-def kill(search: str, trial: int, cluster: str | None) -> None:
+@OUTPUT
+def kill(search: str, trial: int, cluster: str | None, output: str) -> None:
     """End one TRIAL of SEARCH for good."""
-    steer(search, cluster, "kill", f"trial {trial} is told to end", trial=trial)
+    steer(output, search, cluster, "kill", f"trial {trial} is told to end", trial=trial)
 
 
 @click.command()
@@ -209,16 +212,22 @@ def kill(search: str, trial: int, cluster: str | None) -> None:
 @click.argument("search")
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="A config.yaml.")
 @CLUSTER
-def add(search: str, config: Path, cluster: str | None) -> None:
+@OUTPUT
+def add(search: str, config: Path, cluster: str | None, output: str) -> None:
     """Have SEARCH try a config of your own, in full."""
-    steer(search, cluster, "add", "the config waits for a slot", config=str(config))
+    steer(output, search, cluster, "add", "the config waits for a slot", config=str(config))
 
 
-def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: Any) -> None:
+def steer(
+    output: str, search: str, cluster: str | None, verb: str, meaning: str, **content: Any
+) -> None:
     """Leave a request for the driver of a search, and say what comes of it."""
     from cluster.remote import steer as ask_driver
 
-    click.echo(ask_driver(search, cluster, verb, meaning, **content))
+    said = ask_driver(search, cluster, verb, meaning, **content)
+    id = said.split()[0].rstrip(":")  # it begins with the whole of it
+    trial = {"trial": content["trial"]} if "trial" in content else {}
+    show(output, {"id": id, "verb": verb, **trial, "answer": said}, lambda *_: click.echo(said))
 
 
 @click.command()
@@ -226,7 +235,8 @@ def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: 
 @click.argument("search")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @CLUSTER
-def rm(search: str, dry_run: bool, cluster: str | None) -> None:
+@OUTPUT
+def rm(search: str, dry_run: bool, cluster: str | None, output: str) -> None:
     """Delete SEARCH: its folder and its MLflow runs."""
     from cluster.remote import locate
     from search.home import Folder, Home
@@ -234,8 +244,8 @@ def rm(search: str, dry_run: bool, cluster: str | None) -> None:
 
     where = locate(search, cluster)
     if isinstance(where, Folder):
-        for line in remove(Home(), where.id, dry_run):
-            click.echo(line)
-        return
-    for line in where.ask("rm", dry_run=dry_run):
-        click.echo(line)
+        lines = list(remove(Home(), where.id, dry_run))
+    else:
+        lines = where.ask("rm", dry_run=dry_run)
+    content = {"id": where.id, "dry_run": dry_run, "answer": lines}
+    show(output, content, lambda *_: click.echo("\n".join(lines)))
