@@ -187,7 +187,8 @@ def test_a_trial_whose_weights_were_not_kept_says_which_were(
     with pytest.raises(BadInput, match=r"weights were not kept.*trials with weights: 1\)"):
         export(folder, home, str(tmp_path / "out"), number=0)
     export(folder, home, str(tmp_path / "out"), number=1)
-    modes = {(tmp_path / "out" / name).stat().st_mode for name in ("config.yaml", "model.safetensors")}
+    written = (tmp_path / "out" / name for name in ("config.yaml", "model.safetensors"))
+    modes = {path.stat().st_mode for path in written}
     assert len(modes) == 1
 
 
