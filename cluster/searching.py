@@ -31,15 +31,25 @@ MORE = click.FloatRange(min=0, min_open=True)
 @SPEC
 @OVERRIDES
 @click.option("--smoke", is_flag=True, help="Train a few real steps with each optimizer too.")
+@click.option(
+    "--cluster", metavar="URL", help="Where it is to run; RAY_ADDRESS unless set, or here."
+)
 @OUTPUT
-def check(spec: Path, overrides: tuple[str, ...], smoke: bool, output: str) -> None:
-    """Validate SPEC; show its search space, its rungs, and what it will cost."""
+def check(
+    spec: Path, overrides: tuple[str, ...], smoke: bool, cluster: str | None, output: str
+) -> None:
+    """Validate SPEC; show its search space, its rungs, what it will cost, and whether it fits."""
+    from cluster.places import places
     from search.plan import plan, show_plan
     from search.spec import load_spec
 
     loaded = load_spec(spec, overrides)
-    if not smoke:
-        show(output, plan(loaded), lambda console, _: show_plan(loaded, console))
+    where, at_once, fault = places(loaded, cluster)
+    planned = plan(loaded, at_once) | {"place": {"where": where, "at_once": at_once or 0}}
+    if fault is not None or not smoke:
+        show(output, planned, lambda console, _: show_plan(loaded, planned, console))
+        if fault is not None:
+            raise fault
         return
     from search.smoke import check_smoke, show_smoke
     from search.smoke import smoke as rehearse
@@ -47,10 +57,10 @@ def check(spec: Path, overrides: tuple[str, ...], smoke: bool, output: str) -> N
     found = rehearse(loaded)
 
     def both(console: Console, _: Any) -> None:
-        show_plan(loaded, console)
+        show_plan(loaded, planned, console)
         show_smoke(found, console)
 
-    show(output, plan(loaded) | {"smoke": found}, both)
+    show(output, planned | {"smoke": found}, both)
     check_smoke(found)
 
 
@@ -172,18 +182,20 @@ def submitted(started: dict[str, Any], cluster: str | None, wait: bool, output: 
 @STORAGE
 @click.argument("search")
 @CLUSTER
-def stop(search: str, cluster: str | None) -> None:
+@OUTPUT
+def stop(search: str, cluster: str | None, output: str) -> None:
     """Begin no new trials in SEARCH, and let the running ones finish."""
-    steer(search, cluster, "stop", "no new trials; those that run go on to their end")
+    steer(output, search, cluster, "stop", "no new trials; those that run go on to their end")
 
 
 @click.command()
 @STORAGE
 @click.argument("search")
 @CLUSTER
-def cancel(search: str, cluster: str | None) -> None:
+@OUTPUT
+def cancel(search: str, cluster: str | None, output: str) -> None:
     """End SEARCH and all its trials now."""
-    steer(search, cluster, "cancel", "cancelled")
+    steer(output, search, cluster, "cancel", "cancelled")
 
 
 @click.command()
@@ -191,9 +203,10 @@ def cancel(search: str, cluster: str | None) -> None:
 @click.argument("search")
 @click.argument("trial", type=int)
 @CLUSTER
-def kill(search: str, trial: int, cluster: str | None) -> None:
+@OUTPUT
+def kill(search: str, trial: int, cluster: str | None, output: str) -> None:
     """End one TRIAL of SEARCH for good."""
-    steer(search, cluster, "kill", f"trial {trial} is told to end", trial=trial)
+    steer(output, search, cluster, "kill", f"trial {trial} is told to end", trial=trial)
 
 
 @click.command()
@@ -201,16 +214,22 @@ def kill(search: str, trial: int, cluster: str | None) -> None:
 @click.argument("search")
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="A config.yaml.")
 @CLUSTER
-def add(search: str, config: Path, cluster: str | None) -> None:
+@OUTPUT
+def add(search: str, config: Path, cluster: str | None, output: str) -> None:
     """Have SEARCH try a config of your own, in full."""
-    steer(search, cluster, "add", "the config waits for a slot", config=str(config))
+    steer(output, search, cluster, "add", "the config waits for a slot", config=str(config))
 
 
-def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: Any) -> None:
+def steer(
+    output: str, search: str, cluster: str | None, verb: str, meaning: str, **content: Any
+) -> None:
     """Leave a request for the driver of a search, and say what comes of it."""
     from cluster.remote import steer as ask_driver
 
-    click.echo(ask_driver(search, cluster, verb, meaning, **content))
+    said = ask_driver(search, cluster, verb, meaning, **content)
+    id = said.split()[0].rstrip(":")  # it begins with the whole of it
+    trial = {"trial": content["trial"]} if "trial" in content else {}
+    show(output, {"id": id, "verb": verb, **trial, "answer": said}, lambda *_: click.echo(said))
 
 
 @click.command()
@@ -218,7 +237,8 @@ def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: 
 @click.argument("search")
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @CLUSTER
-def rm(search: str, dry_run: bool, cluster: str | None) -> None:
+@OUTPUT
+def rm(search: str, dry_run: bool, cluster: str | None, output: str) -> None:
     """Delete SEARCH: its folder and its MLflow runs."""
     from cluster.remote import locate
     from search.home import Folder, Home
@@ -226,8 +246,8 @@ def rm(search: str, dry_run: bool, cluster: str | None) -> None:
 
     where = locate(search, cluster)
     if isinstance(where, Folder):
-        for line in remove(Home(), where.id, dry_run):
-            click.echo(line)
-        return
-    for line in where.ask("rm", dry_run=dry_run):
-        click.echo(line)
+        lines = list(remove(Home(), where.id, dry_run))
+    else:
+        lines = where.ask("rm", dry_run=dry_run)
+    content = {"id": where.id, "dry_run": dry_run, "answer": lines}
+    show(output, content, lambda *_: click.echo("\n".join(lines)))

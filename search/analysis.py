@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 from search.history import Book, Trial
-from search.pareto import layers, order, signed
-
-
-def better(mode: str) -> Callable[[float], float]:
-    """A sort key: the best value comes first."""
-    return (lambda value: value) if mode == "min" else (lambda value: -value)
+from search.pareto import better, layers, order, signed
 
 
 def objectives(book: Book) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from search.correlation import Correlation, rank_correlation
 from search.history import ENDED, Trial
-from search.pareto import order
+from search.pareto import better, order
 
 AT_THE_END = "quality_"  # metrics that a trial has only when it is complete
 LEAST_WORTH = 0.7  # rank correlation with the end that gives a rung the right to hold trials back
@@ -58,7 +58,7 @@ class Results:
         value = report.get(self.metric)
         if value is None or math.isnan(value):
             return None
-        return value if self.mode == "min" else -value
+        return better(self.mode)(value)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from search.dimensions import Knobs, Range
+from search.dimensions import Choices, Knobs, Range
 from search.space import WarmupSteps, keeps_lr
 from search.storage import uri_fault
 from trainable.config import FEATURE_FILES, TrialConfig
@@ -18,6 +19,8 @@ from trainable.shelf import code_fault, load, use_code
 
 if TYPE_CHECKING:
     from search.spec import SearchSpec
+
+RECORDED = "recorded:"  # before an optimizer's name in a replay: its learning rate is all of it
 
 
 def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -30,6 +33,8 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     yield from _check_own_code(spec)
     yield from _check_workers(spec)
     yield from _check_objectives(spec)
+    yield from _check_allocation(spec)
+    yield from _check_notify(spec)
     if spec.resources.gpu > 1 and spec.resources.gpu % 1:
         yield (
             ("resources", "gpu"),
@@ -75,6 +80,15 @@ def _check_optimizer(name: str, knobs: Knobs) -> Iterator[tuple[KeyPath, str]]:
 
 def notes(spec: SearchSpec) -> Iterator[str]:
     """What is no fault, but should be known before a search starts: shown by `check`."""
+    trials, optimizers = spec.budget.trials, len(spec.optimizers)
+    if spec.allocation == "equal" and trials % optimizers:
+        each = trials // optimizers
+        yield (
+            f"allocation equal: {each * optimizers} of the {trials} trials will be run, {each} "
+            f"for each of {optimizers} optimizers"
+        )
+    if spec.allocation == "adaptive" and trials < optimizers:
+        yield f"{trials} trials are too few for {optimizers} optimizers: some will have none"
     for name, knobs in spec.space.optimizer.items():
         if keeps_lr(name):
             yield f"{name}: its trials have lr_schedule constant, since the method needs it"
@@ -114,11 +128,45 @@ def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             "gp can't search several optimizers together, whose knobs differ; use "
             "allocation: equal (a study for each), or sampler tpe",
         )
+    dimensions = {
+        key: dimension
+        for name in spec.optimizers
+        for key, dimension in spec.space.dimensions(name)
+    }
     if kind == "grid":
-        for name in spec.optimizers:
-            for key, dimension in spec.space.dimensions(name):
-                if isinstance(dimension, Range):
-                    yield where, f"grid needs lists of choices, {key} is a range"
+        for key, dimension in dimensions.items():
+            if isinstance(dimension, Range):
+                yield where, f"grid needs lists of choices, {key} is a range"
+    if kind == "cmaes":
+        for key, dimension in dimensions.items():
+            if key.endswith(".lr") and isinstance(dimension, Choices):
+                yield where, f"cmaes needs ranges to learn in, {key} is a list of choices"
+    rule, least = spec.scheduler.type, spec.scheduler.min_results
+    if rule != "median" and least != type(spec.scheduler)().min_results:
+        yield (
+            ("scheduler", "min_results"),
+            f"is of the median rule, {rule} takes no such number"
+            + (", a rung lets the first of reduction_factor results on" if rule == "asha" else ""),
+        )
+
+
+def _check_allocation(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    trials, optimizers = spec.budget.trials, len(spec.optimizers)
+    if spec.allocation == "equal" and trials < optimizers:
+        yield (
+            ("budget", "trials"),
+            f"{trials} can't be divided equally among {optimizers} optimizers",
+        )
+
+
+def _check_notify(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    if spec.notify is None:
+        return
+    try:
+        if not shlex.split(spec.notify):
+            yield ("notify",), "names no command; null for none"
+    except ValueError as error:
+        yield ("notify",), f"can't be read as a command: {str(error).lower()}"
 
 
 def _check_workers(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
@@ -142,6 +190,10 @@ def _check_workers(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
 
 def _check_objectives(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     several, metrics = len(spec.objectives) > 1, [metric for metric, _ in spec.aims]
+    for index, (metric, mode) in enumerate(spec.aims):
+        if metric.startswith("val_loss") and mode == "max":
+            place = ("objective", index, "mode") if several else ("objective", "mode")
+            yield place, f"{metric} is a loss, of which less is better; want min"
     where: KeyPath = ("objective", 0, "metric") if several else ("objective", "metric")
     if not metrics[0].startswith("val_loss"):
         yield (
@@ -188,7 +240,7 @@ def _check_own_code(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         **{("space", "optimizer", name): (name, partial(load, name)) for name in spec.optimizers},
     }
     for where, (target, imported) in named.items():
-        if target is None or ":" not in target or target.startswith(FEATURE_FILES):
+        if target is None or ":" not in target or target.startswith((RECORDED, *FEATURE_FILES)):
             continue
         try:
             use_code(folder for folder in spec.code if code_fault(folder) is None)

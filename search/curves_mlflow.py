@@ -49,7 +49,7 @@ def read_mlflow(uri: str, search: str) -> Curves:
             metric = experiments[run.info.experiment_id].tags.get(PRIMARY, "val_loss")
             lr = float(run.data.params["optimizer.lr"])
             rates[run.data.params["optimizer"]][lr] = _curve(client, run.info.run_id, metric)
-    return usable(rates, search)
+    return usable(rates, search, ("all settings but the learning rate",))
 
 
 def _curve(client: MlflowClient, run: str, metric: str) -> Curve:

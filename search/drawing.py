@@ -54,10 +54,14 @@ def legend_above(figure: Figure, axes: Axes) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=6)
 
 
-def loss_axis(axes: Axes, values: np.ndarray, metric: str, prefix: str = "") -> None:
-    """A loss axis that shows where the curves end, not where they began."""
-    low = float(values.min())
-    high = min(float(values.max()), 2.2 * low) if low > 0 else float(values.max())
+def loss_axis(
+    axes: Axes, values: np.ndarray, metric: str, prefix: str = "", ends: np.ndarray | None = None
+) -> None:
+    """A loss axis that shows where the curves end (`ends`), not where they began."""
+    low, high = float(values.min()), float(values.max())
+    if low > 0:
+        last = low if ends is None else float(ends.max())
+        high = min(high, max(2.2 * low, last))
     margin = 0.04 * (high - low) or 0.01 * abs(low) or 1.0  # of losses that are all the same
     axes.set_ylim(low - margin, high + margin)
     axes.set_ylabel(prefix + metric.replace("_", " "))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from search.history import Book, Trial, read_book
 from search.home import Folder, Home
 from search.storage import uri_fault
 from trainable.config import TrialConfig
+from trainable.kept import CHECKPOINT, saved
 from trainable.storage import StorageError, open_storage
 
 HF_ARGS = "hf-args.txt"
@@ -69,8 +71,28 @@ def exportable(folder: Folder, book: Book, number: int) -> Trial:
         raise BadInput(
             f"--trial {number}: no complete trial of {folder.id} (has: {done or 'none'})"
         )
-    folder.checkpoint(number)
+    try:
+        folder.checkpoint(number)
+    except BadInput as error:
+        kept = ", ".join(
+            str(t.number)
+            for t in book.trials.values()
+            if t.state == "complete" and has_weights(folder, t.number)
+        )
+        raise BadInput(
+            f"--trial {number}: its weights were not kept, as others were better (trials with "
+            f"weights: {kept or 'none'}); `diffsweep train` makes them again from its config"
+        ) from error
     return trial
+
+
+def has_weights(folder: Folder, number: int) -> bool:
+    """Whether a checkpoint of a trial is there, as far as names tell."""
+    if (folder.trial(number) / CHECKPOINT).exists():
+        return True
+    return folder.storage is not None and bool(
+        saved(folder.storage.sub(f"trials/{number}").names())
+    )
 
 
 def _export_one(
@@ -126,6 +148,9 @@ def write_export(folder: Folder, book: Book, trial: Trial, to: Path, form: str =
         to / "model.safetensors",
         metadata=read_kind(checkpoint),
     )
+    mask = os.umask(0)
+    os.umask(mask)
+    (to / "model.safetensors").chmod(0o666 & ~mask)  # safetensors makes it readable by us alone
     (to / "config.yaml").write_text(yaml_text(trial.config))
     (to / "metrics.json").write_text(json.dumps(metrics_of(book, trial), indent=2) + "\n")
     grid = folder.grid(trial.number)

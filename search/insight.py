@@ -8,15 +8,15 @@ leaders say nothing about it.
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from search.analysis import better, objective, ranked
+from search.analysis import objective, ranked
+from search.asha import Asha, Results
 from search.dimensions import Choices, Range
-from search.history import Book, Trial
+from search.history import Book
+from search.pareto import better
 from search.scheduler import rung_levels
 from search.spec import SearchSpec
 
@@ -25,7 +25,6 @@ EDGE = 0.05  # of a range's width: a best so near an end may lie beyond it
 RESAMPLES = 500
 ENOUGH_FOR_IMPORTANCE = 10  # complete trials of one optimizer
 ENOUGH_FOR_RANKS = 5  # trials that went all the way
-LOW_CORRELATION = 0.6
 
 
 def learning_rates(book: Book, name: str) -> dict[str, Any]:
@@ -103,39 +102,45 @@ def best_of(values: np.ndarray, mode: str = "min") -> np.ndarray:
 
 
 def rungs(book: Book) -> list[dict[str, Any]]:
-    """For each rung: how well ranks there agree with ranks at the end, among those that finished.
+    """For each rung: how well ranks there agree with those at the end, and if it was overruled.
 
-    Trials that were stopped have no end to compare with, so the correlation is of survivors: a
-    low one is a warning, a high one no proof. `best_rank` is the winner's rank at the rung, as a
-    share: above the share that a rung keeps, the winner came through by luck.
+    The correlation is the engine's own: corrected for who was let on, over all that got there
+    (see search/correlation.py). `overruled` are optimizers of whose trials the rung at last held
+    none back, since its ranks were seen to mislead. `best_rank` is the winner's rank at the rung
+    among those that finished, as a share: above the share that a rung keeps, it came through by
+    luck.
     """
-    metric, mode = objective(book)
-    spec, trials = SearchSpec.model_validate(book.spec), ranked(book)
-    if spec.scheduler.type == "none" or len(trials) < ENOUGH_FOR_RANKS:
+    spec, done = SearchSpec.model_validate(book.spec), ranked(book)
+    if spec.scheduler.type == "none" or len(done) < ENOUGH_FOR_RANKS:
         return []
-    found = []
-    final = [t.last(metric) for t in trials]
-    for level in rung_levels(spec):
-        values = [_value_at(trial, level, metric) for trial in trials]
-        ranks = stats.rankdata(values if mode == "min" else [-v for v in values])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.ConstantInputWarning)
-            rho = float(stats.spearmanr(values, final).statistic)
+    trials, results = book.stage("search"), Results(*spec.aims[0])
+    rule = Asha(rung_levels(spec), spec.scheduler.reduction_factor, results, measured=True)
+    groups = [[name] for name in spec.optimizers]
+    if spec.allocation == "adaptive":
+        groups = [spec.optimizers]
+    overruled: list[list[str]] = [[] for _ in rule.rungs]  # names of optimizers by rung
+    if spec.scheduler.type == "asha" and spec.scheduler.grace_steps == "auto":
+        for names in groups:
+            first = rule.first_deciding([t for t in trials if t.optimizer in names])
+            for index in range(first):
+                overruled[index] += names
+    found: list[dict[str, Any]] = []
+    for index, worth in enumerate(rule.worth(trials)):
+        values = [results.at(trial, rule.rungs, index) for trial in done]
+        place = (
+            sum(v is not None and v <= values[0] for v in values) if values[0] is not None else 0
+        )
         found.append(
             {
-                "samples": level,
-                "trials": len(trials),
-                "correlation": rho if math.isfinite(rho) else None,
-                "best_rank": float(ranks[0]) / len(trials),
+                "samples": rule.rungs[index],
+                "trials": sum(results.at(t, rule.rungs, index) is not None for t in trials),
+                "correlation": worth,
+                "best_rank": place / len(done),
                 "kept": 1 / spec.scheduler.reduction_factor,
+                "overruled": overruled[index],
             }
         )
     return found
-
-
-def _value_at(trial: Trial, samples: int, metric: str) -> float:
-    """The metric at the first report from `samples` on."""
-    return float(next(r[metric] for r in trial.reports if r["samples"] >= samples))
 
 
 def importance(book: Book, name: str) -> dict[str, float] | None:

@@ -43,10 +43,8 @@ def concurrency(spec: SearchSpec) -> int:
     Raises:
         BadInput: not even one fits, or there is no device of the kind that is asked for.
     """
-    from trainable.build import check_device
-
-    cpus, gpus = os.cpu_count() or 1, count_gpus()
     need, device = spec.resources, spec.trial.device
+    cpus, gpus = os.cpu_count() or 1, count_gpus() if need.gpu else 0  # torch takes seconds
     if device == "cuda" and not need.gpu:
         raise BadInput(
             "trial.device: cuda needs resources.gpu above 0, or trials see no GPU; 1 is usual"
@@ -54,10 +52,13 @@ def concurrency(spec: SearchSpec) -> int:
     several = need.workers > 1
     shares = f" ({need.workers} workers)" if several else ""
     or_workers = " or resources.workers" if several else ""
-    try:
-        check_device(device)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    if device in ("cuda", "mps"):
+        from trainable.build import check_device  # with torch, which takes seconds
+
+        try:
+            check_device(device)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
     for kind, each, there in (("cpu", need.cpu, cpus), ("gpu", need.gpu, gpus)):
         if each * need.workers > there:
             wanted = f"{each * need.workers:g} {kind.upper()}s"

@@ -9,10 +9,11 @@ from typing import Any
 
 from search.control import send
 from search.errors import BadInput
-from search.history import read_book
+from search.forget import forget
+from search.history import ENDED, read_book
 from search.home import Folder, Home
 from search.lease import is_driven
-from search.record import delivered, tracking_uri
+from search.record import delivered
 from search.space import choice_of
 from search.spec import SearchSpec
 from trainable.config_file import read_config
@@ -21,8 +22,11 @@ from trainable.config_file import read_config
 def ask_driver(folder: Folder, verb: str, meaning: str, **content: Any) -> str:
     """Leave a request, and say what comes of it."""
     book = read_book(folder.history)
-    if verb == "kill" and content["trial"] not in book.trials:
-        raise BadInput(f"{folder.id}: has no trial {content['trial']}")
+    if verb == "kill":
+        if (trial := book.trials.get(content["trial"])) is None:
+            raise BadInput(f"{folder.id}: has no trial {content['trial']}")
+        if trial.state in ENDED and not trial.again:
+            return f"{folder.id}: trial {trial.number} has ended already, it is {trial.state}"
     if is_driven(folder):
         send(folder, verb, **content)
         return f"{folder.id}: {meaning}"
@@ -53,29 +57,21 @@ def remove(home: Home, search: str, dry_run: bool) -> Iterator[str]:
     """Delete a search's folder and its MLflow runs; say so line by line.
 
     Raises:
-        BadInput: there is no such search, or its driver runs.
+        BadInput: there is no such search, its driver runs, or MLflow does not answer.
     """
     folder = home.find(search)
     if is_driven(folder):
         raise BadInput(f"{folder.id}: its driver is running; cancel it first")
     spec = SearchSpec.model_validate(read_book(folder.history).spec)
-    uri = tracking_uri(spec, home)
     size = sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
-    word, runs_known = "would delete" if dry_run else "deleted", len(delivered(folder)[1]) + 1
-    if not dry_run:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(uri)
-        experiment = client.get_experiment_by_name(spec.tracking.experiment or spec.name)
-        assert experiment is not None  # the recorder made it
-        query = f"tags.`diffsweep.search` = '{folder.id}'"
-        while runs := client.search_runs([experiment.experiment_id], query, max_results=1000):
-            for run in runs:
-                client.delete_run(run.info.run_id)
+    word = "would delete" if dry_run else "deleted"
+    if dry_run:
+        yield f"would delete its {len(delivered(folder)[1])} runs in MLflow"
+    else:
+        yield from forget(home, spec, folder.id)
         if folder.storage is not None:
             folder.storage.delete_all()
         shutil.rmtree(folder.path)
     if folder.storage is not None:
         yield f"{word} {folder.storage.uri}"
     yield f"{word} {folder.path} ({size / 1e6:.1f} MB)"
-    yield f"{word} its {runs_known} runs in MLflow"

@@ -20,6 +20,7 @@ from search.spec import SearchSpec
 from trainable.datasets import Data
 
 PACKAGES = ("diffsweep", "torch", "ray", "optuna", "mlflow")
+STDERR = 2  # its file descriptor
 NOTIFY_SECONDS = 60  # that the command of `notify` may take
 
 
@@ -53,12 +54,17 @@ def compare(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 
 
 def notify(spec: SearchSpec, book: Book, folder: Folder, console: Console) -> None:
-    """Run the command that the spec wants run at the end. That it fails is said, no more."""
+    """Run the command that the spec wants run at the end. That it fails is said, no more.
+
+    What it prints goes to stderr, since stdout may be JSON.
+    """
     if spec.notify is None:
         return
     told = {"DIFFSWEEP_SEARCH": folder.id, "DIFFSWEEP_STATE": book.state}
-    command, env = shlex.split(spec.notify), {**os.environ, **told}
+    env = {**os.environ, **told}
     try:
-        subprocess.run(command, env=env, timeout=NOTIFY_SECONDS, check=True)  # noqa: S603
-    except (OSError, subprocess.SubprocessError) as error:
+        subprocess.run(  # noqa: S603
+            shlex.split(spec.notify), env=env, stdout=STDERR, timeout=NOTIFY_SECONDS, check=True
+        )
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError) as error:
         console.print(f"[yellow]warning:[/] notify: {error}")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Aims = Sequence[tuple[str, str]]  # metrics with their modes, min or max; the first one leads
 
 
+def better(mode: str) -> Callable[[float], float]:
+    """A sort key: the best value comes first."""
+    return (lambda value: value) if mode == "min" else (lambda value: -value)
+
+
 def signed(report: dict[str, Any], aims: Aims) -> list[float]:
     """A report's objectives, smaller is better; one that it lacks is as bad as can be."""
-    values = (report.get(metric) for metric, _ in aims)
-    signs = (1 if mode == "min" else -1 for _, mode in aims)
+    values = ((report.get(metric), better(mode)) for metric, mode in aims)
     return [
-        math.inf if value is None or not math.isfinite(value) else sign * value
-        for value, sign in zip(values, signs, strict=True)
+        math.inf if value is None or not math.isfinite(value) else key(value)
+        for value, key in values
     ]
 
 

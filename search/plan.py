@@ -11,33 +11,38 @@ from rich.tree import Tree
 from search.checks import notes
 from search.describe import yaml_text
 from search.dimensions import Choices, Fixed, Range
-from search.scheduler import rung_levels
+from search.forecast import ASSUMED, SEARCHES, forecast
 from search.space import baselines
 from search.spec import SearchSpec
 from search.verdict import smallest_difference
 
+AT_ONCE = 4  # trials, where nothing is known of the place
 SEED_NOISE = 0.003  # standard deviation of the loss over seeds, a share of it: the median measured
 
 
-def plan(spec: SearchSpec) -> dict[str, Any]:
+def plan(spec: SearchSpec, at_once: int | None = None) -> dict[str, Any]:
     """The resolved spec, the rungs with the trials expected at each, and the cost.
 
-    The cost is in full trainings. A rung is taken to let 1 / reduction_factor of the trials go
-    on; what a search really does depends on the order in which results come.
+    The cost is in full trainings. It and the trials are those of simulated searches, with
+    `at_once` trials at a time, as far as that is known.
     """
-    batch, steps = spec.trial.batch_size, spec.trial.steps
-    rungs, arriving, cost, before = [], float(spec.budget.trials), 0.0, 0
-    for level in rung_levels(spec) if spec.scheduler.type != "none" else ():
-        cost += arriving * (level / batch - before) / steps
-        rungs.append({"step": level // batch, "samples": level, "trials": round(arriving, 1)})
-        arriving, before = max(1.0, arriving / spec.scheduler.reduction_factor), level // batch
-    cost += arriving * (steps - before) / steps
+    at_once = at_once or (
+        AT_ONCE if spec.resources.concurrent == "auto" else spec.resources.concurrent
+    )
+    expected = forecast(spec, at_once)
     return {
         "confirm": plan_confirm(spec),
         "spec": spec.model_dump(mode="json"),
-        "rungs": [*rungs, {"step": steps, "samples": steps * batch, "trials": round(arriving, 1)}],
-        "full_trainings": round(cost, 2),
+        "space": space_of(spec),
+        "rungs": expected.rungs,
+        "full_trainings": expected.full_trainings,
         "without_early_stopping": spec.budget.trials,
+        "simulation": {
+            "searches": SEARCHES,
+            "trials": expected.trials,
+            "at_once": at_once,
+            "assumes": ASSUMED,
+        },
         "notes": list(notes(spec)),
         "per_trial": {
             kind: getattr(spec.resources, kind) * spec.resources.workers for kind in ("cpu", "gpu")
@@ -60,8 +65,7 @@ def plan_confirm(spec: SearchSpec) -> dict[str, Any] | None:
     }
 
 
-def show_plan(spec: SearchSpec, console: Console) -> None:
-    planned = plan(spec)
+def show_plan(spec: SearchSpec, planned: dict[str, Any], console: Console) -> None:
     console.print(yaml_text(planned["spec"]), highlight=False, markup=False)
     console.print(space_tree(spec))
     table = Table(title="rungs", title_justify="left")
@@ -84,6 +88,15 @@ def show_plan(spec: SearchSpec, console: Console) -> None:
         f"{spec.budget.trials} trials, {planned['baselines']} of them published defaults: about "
         f"{planned['full_trainings']:.1f} full trainings ({spec.trial.steps} steps of "
         f"{spec.trial.batch_size} examples each) instead of {spec.budget.trials}"
+    )
+    if "place" in planned and (held := planned["place"]["at_once"]):
+        console.print(f"{planned['place']['where']} holds {held} trials at once", highlight=False)
+    simulated = planned["simulation"]
+    console.print(
+        f"Trials and cost are the mean of {simulated['searches']} simulated searches of "
+        f"{simulated['trials']} trials, {simulated['at_once']} at once, with {ASSUMED}. Where "
+        "ranks hold less, or proposals get better, more is spent.",
+        highlight=False,
     )
 
 
@@ -111,6 +124,23 @@ def space_tree(spec: SearchSpec) -> Tree:
     for name, dimension in spec.space.shared():
         tree.add(f"{name}: {_shown(dimension)}")
     return tree
+
+
+def space_of(spec: SearchSpec) -> dict[str, Any]:
+    """The same tree for programs: a list for choices, a mapping for a range, else the value."""
+
+    def plain(dimension: Range | Choices | Fixed) -> Any:
+        if isinstance(dimension, Range):
+            return dimension.model_dump(exclude_defaults=True)
+        return list(dimension.values) if isinstance(dimension, Choices) else dimension.value
+
+    return {
+        "optimizer": {
+            name: {knob: plain(dimension) for knob, dimension in knobs.items()}
+            for name, knobs in spec.space.optimizer.items()
+        },
+        **{name: plain(dimension) for name, dimension in spec.space.shared()},
+    }
 
 
 def _shown(dimension: Range | Choices | Fixed) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from search.analysis import objective, ranked
+from search.asha import LEAST_WORTH
 from search.drawing import COLOURS, WIDTH, Context, legend_above, looks, loss_axis
 from search.history import Book, Trial
 
@@ -109,11 +111,16 @@ def best_found(book: Book, content: Context) -> tuple[Figure, str] | None:
         axes.plot(x, row["mean"], marker=look.marker, ms=4, color=look.colour)
         axes.fill_between(x, row["low"], row["high"], color=look.colour, alpha=0.15)
         axes.set_xlabel("compute, full trainings")
+        each = x[0] or 1.0  # a trial's compute, a mean over those of the optimizer
+        count = axes.secondary_xaxis("top", functions=scaled(each))
+        count.set_xlabel("trials", fontsize=9)
+        count.xaxis.set_major_locator(MaxNLocator(integer=True))
     metric = content["objective"]["metric"]
     means = np.concatenate([row["mean"] for row in known.values()])
+    ends = np.array([row["mean"][-1] for row in known.values()])
     for axes in panels.values():
         if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-            loss_axis(axes, means, metric, "best ")
+            loss_axis(axes, means, metric, "best ", ends)
     handles = [
         Line2D([], [], color=GREY, marker="o", ms=4, label="one more trial at each marker"),
         Patch(color=GREY, alpha=0.15, label="95 % of a bootstrap over its trials"),
@@ -124,6 +131,11 @@ def best_found(book: Book, content: Context) -> tuple[Figure, str] | None:
         "The best to expect of as many trials of an optimizer, drawn at random from those it had. "
         "A sampler that learns makes later trials better, which this smooths over."
     )
+
+
+def scaled(unit: float) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """From an axis to one that counts in this unit, and back."""
+    return (lambda x: x / unit), (lambda count: count * unit)
 
 
 def effects(book: Book, content: Context) -> tuple[Figure, str] | None:
@@ -212,7 +224,12 @@ def rung_ranks(book: Book, content: Context) -> tuple[Figure, str] | None:
     axes.set_xlim(0, 100)
     axes.set_xlabel("rung, % of the budget")
     axes.set_ylabel("rank correlation\nwith the final loss")
+    axes.axhline(LEAST_WORTH, color="#888888", linestyle="--", linewidth=1)
+    for x, rung in zip(share, known, strict=True):
+        if rung["overruled"]:
+            axes.plot(x, rung["correlation"], "o", mfc="white", mec=COLOURS[0], ms=9)
     return figure, (
-        f"Spearman's, over the {known[0]['trials']} trials that finished: those that were stopped "
-        "have no final loss, so a high correlation is no proof."
+        "Spearman's, from rung to rung over those that went on, and corrected for who was let "
+        "on. With measured grace, a rung below the dashed line is overruled (hollow): it holds "
+        "nobody back."
     )

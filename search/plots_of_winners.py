@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from search.analysis import objective, ranked
 from search.drawing import WIDTH, Context, legend_above, looks, loss_axis
 from search.history import Book
-from search.standing import Contender, standing, test_metric
+from search.standing import Contender, spent, standing, test_metric
 
 
 def verdicts(book: Book, content: Context) -> tuple[Figure, str] | None:
@@ -76,7 +76,8 @@ def curves(book: Book, content: Context) -> tuple[Figure, str] | None:
             axes.plot(x, values.mean(0), label=name, markersize=4, linewidth=1.8, **drawn)
             if len(values) > 1:
                 axes.fill_between(x, values.min(0), values.max(0), color=look.colour, alpha=0.15)
-    loss_axis(left, np.concatenate([line[4].mean(0) for line in lines]), metric)
+    means = [values.mean(0) for *_, values in lines]
+    loss_axis(left, np.concatenate(means), metric, ends=np.array([mean[-1] for mean in means]))
     left.set_xlabel("training examples seen, thousands")
     left.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}"))
     right.set_xlabel("training time, s")
@@ -95,18 +96,17 @@ def _confirmed_curves(
         steps = np.array(found[0][0])
         batch = contender.source.config["batch_size"]
         values = np.array([values for _, values in found])
-        spent = steps * contender.seconds_per_step
-        yield contender.name, contender.source.optimizer, steps * batch, spent, values
+        time = steps * contender.seconds_per_step
+        yield contender.name, contender.source.optimizer, steps * batch, time, values
 
 
 def _search_curves(book: Book, content: Context, metric: str) -> Iterator[Line]:
     for name in content["optimizers"]:
         for trial in ranked(book, name)[:1]:
             steps = np.array([r["step"] for r in trial.reports])
-            speeds = np.array([r["steps_per_second"] or np.inf for r in trial.reports])
-            spent = np.cumsum(np.diff(steps, prepend=0) / speeds)
             values = np.array([[r[metric] for r in trial.reports]])
-            yield name, name, steps * trial.config["batch_size"], spent, values
+            samples = steps * trial.config["batch_size"]
+            yield name, name, samples, np.array(spent(trial)), values
 
 
 def noise_levels(book: Book, content: Context) -> tuple[Figure, str] | None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -20,9 +19,9 @@ from search.curves import Curves, Landscape, read_csv, read_history
 from search.curves_mlflow import read_mlflow
 from search.engine import Engine
 from search.errors import BadInput, NoSearch
-from search.history import History, Trial
+from search.history import Book, History, Trial
 from search.home import Home
-from search.spec import SearchSpec
+from search.spec import SearchSpec, validate
 from trainable.reading import Document
 
 NEAR = 1.01  # within 1 % of the best known counts as found
@@ -50,21 +49,28 @@ class Clock:
         return self.now
 
 
-def simulate(
-    spec: SearchSpec, curves: Landscape, workers: int, limit: float = math.inf
-) -> Outcome:
-    """One search on recorded curves, with `workers` trials at a time, until `limit` is spent."""
+@dataclass(frozen=True)
+class Played:
+    """A whole search in virtual time."""
+
+    book: Book
+    compute: float  # workers x time until it ended, in full trainings
+    trace: tuple[tuple[float, float], ...]  # as in an Outcome
+
+
+def play(spec: SearchSpec, curves: Landscape, workers: int, limit: float = math.inf) -> Played:
+    """A search on given losses, with `workers` trials at a time, until `limit` is spent."""
     clock = Clock()
     history = History(None, clock)
     history.write("start", search="replay-000000", spec={}, format=1)
     engine = Engine(spec, history)
-    full = spec.trial.samples
     queue: list[tuple[float, int, int]] = []  # (time, trial, samples) of the reports to come
     trace: list[tuple[float, float]] = []
 
     def work(trial: Trial) -> None:
-        target = next_target(engine, trial, full)
-        heapq.heappush(queue, (clock.now + (target - trial.samples) / full, trial.number, target))
+        target = next_target(engine, trial)
+        time = (target - trial.samples) / trial.full_samples
+        heapq.heappush(queue, (clock.now + time, trial.number, target))
 
     def fill() -> None:
         while len(engine.active) < workers and (trial := engine.next()) is not None:
@@ -75,28 +81,38 @@ def simulate(
     while queue and queue[0][0] * workers <= limit:
         clock.now, number, samples = heapq.heappop(queue)
         trial = engine.book.trials[number]
-        loss = curves.loss(trial.config, samples / full)
-        step = samples // spec.trial.batch_size
+        loss = curves.loss(trial.config, samples / trial.full_samples)
+        step = samples // trial.config["batch_size"]
         if engine.report(number, {"samples": samples, "step": step, "val_loss": loss}):
             work(trial)
         elif trial.state == "complete" and (not trace or loss < trace[-1][1]):
             trace.append((clock.now * workers, loss))
         fill()
-    top = min(engine.book.trials.values(), key=lambda trial: curves.loss(trial.config, 1.0))
+    return Played(engine.book, clock.now * workers, tuple(trace))
+
+
+def simulate(
+    spec: SearchSpec, curves: Landscape, workers: int, limit: float = math.inf
+) -> Outcome:
+    """What a search on recorded curves comes to."""
+    played = play(spec, curves, workers, limit)
+    trace, trials = played.trace, played.book.trials.values()
+    top = min(trials, key=lambda trial: curves.loss(trial.config, 1.0))
     near = (compute for compute, loss in trace if loss <= NEAR * curves.best)
     best = trace[-1][1] if trace else math.inf
     return Outcome(
-        compute=clock.now * workers,
+        compute=played.compute,
         compute_to_1pct=next(near, math.inf),
         regret=best / curves.best - 1,
         kept=top.state == "complete",
-        trace=tuple(trace),
+        trace=trace,
     )
 
 
-def next_target(engine: Engine, trial: Trial, full: int) -> int:
+def next_target(engine: Engine, trial: Trial) -> int:
     """Samples at the next report of a trial: its next rung, or the end."""
-    return min([full, *(lv for lv in engine.rung_levels(trial) if lv > trial.samples)])
+    levels = (level for level in engine.rung_levels(trial) if level > trial.samples)
+    return min([trial.full_samples, *levels])
 
 
 def replay(spec: SearchSpec, curves: Landscape, workers: int, seeds: int) -> list[Outcome]:
@@ -159,17 +175,24 @@ def replay_recorded(
         BadInput: there are no such curves, or an override is none of a spec.
     """
     curves = recorded_curves(home, recorded, tracking)
-    document = Document("replay", curves.spec().model_dump(mode="json"), {})
-    for assignment in overrides:
-        document.override(assignment)
-    try:
-        spec = SearchSpec.model_validate(document.data)
-    except ValidationError as error:
-        raise document.explain(error, SearchSpec) from error
+    given = curves.spec().model_dump(mode="json")
+    spec = validate(Document("replay", given, {}), overrides)
     if len(spec.objectives) > 1:
         raise BadInput("objective: recorded curves hold one objective, not a list of them")
-    outcomes = replay(spec, curves, workers, seeds)
-    return {**summarize(outcomes), "workers": workers, "seeds": seeds, "best_known": curves.best}
+    if spec.budget.wall_clock or spec.budget.gpu_hours:
+        raise BadInput("budget: recorded curves know no time, only trials; set budget.trials")
+    outcomes = replay(spec.model_copy(update={"confirm": None}), curves, workers, seeds)
+    return {
+        **summarize(outcomes),
+        "workers": workers,
+        "seeds": seeds,
+        "best_known": curves.best,
+        "sampler": spec.sampler.type,
+        "scheduler": spec.scheduler.type,
+        "allocation": spec.allocation,
+        "trials": spec.budget.trials,
+        "interpolation": curves.interpolation(),
+    }
 
 
 def recorded_curves(home: Home, recorded: str, tracking: str | None) -> Curves:
@@ -207,8 +230,16 @@ def show_replay(console: Console, result: dict[str, Any]) -> None:
             meaning, f"{value['iqm']:.3f}", f"{value['low']:.3f} ... {value['high']:.3f}"
         )
     console.print(table)
-    console.print(
-        f"{result['seeds']} seeds, {result['workers']} workers, best known loss "
-        f"{result['best_known']:.4f}. Between recorded learning rates, losses are interpolated "
-        "linearly in log lr."
-    )
+    how, rates = result["interpolation"]["how"], result["interpolation"]["learning_rates"]
+    said = [
+        f"{result['trials']} trials of {result['sampler']} and {result['scheduler']}, allocation "
+        f"{result['allocation']}; {result['seeds']} seeds, {result['workers']} workers, best "
+        f"known loss {result['best_known']:.4f}.",
+        f"Losses are interpolated: {how} "
+        f"({', '.join(f'{name} has {count}' for name, count in rates.items())}).",
+    ]
+    if ignored := result["interpolation"]["ignored"]:
+        said.append(f"Only the learning rate counts here. Ignored: {', '.join(ignored)}.")
+    if left_out := result["interpolation"]["left_out"]:
+        said.append(f"Left out, with fewer than two complete curves: {', '.join(left_out)}.")
+    console.print("\n".join(said), highlight=False, markup=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from search.analysis import better, by_optimizer, objective, pareto, ranked
+from search.analysis import by_optimizer, objective, pareto, ranked
 from search.confirm import asked_for, planned, seeds_of
 from search.describe import name as trial_name
 from search.errors import ReportFailed
@@ -24,7 +24,16 @@ from search.insight import (
     rungs,
     stability,
 )
-from search.standing import Contender, Standing, confirmed, seconds, standing, test_metric
+from search.pareto import better
+from search.standing import (
+    Contender,
+    Standing,
+    confirmed,
+    seconds,
+    spent,
+    standing,
+    test_metric,
+)
 from search.verdict import CONFIDENCE, MARGIN
 from search.wording import answer, next_steps, sentence_at_equal_time, warnings_of
 
@@ -247,12 +256,10 @@ def reached(trial: Trial, metric: str, value: float | None, mode: str) -> dict[s
     """When a trial first reported a value as good: its step, and its seconds of training."""
     if value is None:
         return None
-    key, spent, before = better(mode), 0.0, 0
-    for report in trial.reports:
-        spent += (report["step"] - before) / (report["steps_per_second"] or float("inf"))
-        before = report["step"]
+    key = better(mode)
+    for report, time in zip(trial.reports, spent(trial), strict=True):
         if key(report[metric]) <= key(value):
-            return {"value": value, "step": report["step"], "seconds": spent}
+            return {"value": value, "step": report["step"], "seconds": time}
     return None
 
 

@@ -214,11 +214,12 @@ def _grids(grids: dict[str, Path], content: dict[str, Any]) -> str:
 
 def _reproduce(content: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {found}" for name, found in content["versions"].items())
-    commands = ["diffsweep run spec.yaml   # the spec below"]
-    confirm = content["spec"].get("confirm")
-    if confirm is None and len(content["optimizers"]) > 1:
-        commands.append("diffsweep confirm ID")
-    commands.append("diffsweep train config.yaml   # one exported config, to the same number")
+    search = content["search"]
+    commands = [
+        f"diffsweep run {search}.yaml   # the spec below, saved under this name",
+        f"diffsweep export {search} --to best",
+        "diffsweep train best/config.yaml   # the winner's config, to the same number",
+    ]
     return (
         f"<pre>{escape(chr(10).join(commands))}</pre>"
         f"<p>Seeds: training {content['seeds']['search']}, sampler "

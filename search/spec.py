@@ -66,11 +66,7 @@ Duration = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(secon
 
 
 Word = Tag("a word")
-Concurrent = Annotated[
-    Annotated[Literal["auto"], Word] | Annotated[int, Field(ge=1), Tag("a number")],
-    Discriminator(lambda given: "a word" if isinstance(given, str) else "a number"),
-]
-Grace = Annotated[
+OrAuto = Annotated[
     Annotated[Literal["auto"], Word] | Annotated[int, Field(ge=1), Tag("a number")],
     Discriminator(lambda given: "a word" if isinstance(given, str) else "a number"),
 ]
@@ -121,7 +117,7 @@ class SchedulerConfig(Frozen):
     type: Literal["asha", "hyperband", "median", "none"] = "asha"
     # first rung; auto: max(warmup, steps / 16), as long as ranks there are seen to hold;
     # null: max(2 warmups, steps / 8), whatever they are worth
-    grace_steps: Grace | None = "auto"
+    grace_steps: OrAuto | None = "auto"
     reduction_factor: int = Field(2, ge=2)
     min_results: int = Field(3, ge=1)  # of others, before the median rule stops anyone
 
@@ -162,7 +158,7 @@ class Resources(Frozen):
     cpu: float = Field(1, gt=0)
     gpu: float = Field(0, ge=0)
     workers: int = Field(1, ge=1)
-    concurrent: Concurrent = "auto"
+    concurrent: OrAuto = "auto"
 
 
 class Tracking(Frozen):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,21 @@ from typing import Any
 from rich.console import Console
 
 from search.analysis import best, by_optimizer, front, objectives, pareto, summary
-from search.budget import elapsed
-from search.describe import name, number
+from search.budget import asked, elapsed, hours_used
+from search.describe import number
 from search.history import Book, read_book
 from search.home import Folder, Home
 from search.lease import is_driven
 from search.progress import best_config, clock, compact, front_table, result_table, time_left
 from search.record import delivered
+from search.spec import SearchSpec
+
+# why a complete search ended, and how `resume` adds to it
+SPENT = {
+    "trials": ("its budget of trials is spent", "--trials 20"),
+    "wall_clock": ("its budget of time is spent", "--wall-clock 1h"),
+    "gpu_hours": ("its budget of GPU-hours is spent", "--gpu-hours 1"),
+}
 
 
 def open_book(folder: Folder) -> Book:
@@ -45,7 +54,9 @@ def list_searches(home: Home) -> list[dict[str, Any]]:
 
 def status_of(folder: Folder) -> dict[str, Any]:
     book = open_book(folder)
-    running = book.state == "running"
+    running, limits = book.state == "running", book.spec["budget"]
+    now = time.time() if running else None
+    spec = SearchSpec.model_validate(book.spec)
     return {
         "id": book.id,
         "state": book.state,
@@ -54,15 +65,30 @@ def status_of(folder: Folder) -> dict[str, Any]:
         "best": summary(best(book)),
         "pareto": pareto(book),
         "budget": {
-            "trials": {"used": len(book.stage("search")), "of": book.spec["budget"]["trials"]},
+            "trials": {"used": asked(book), "of": limits["trials"]},
             "wall_clock": {
-                "used": round(elapsed(book, time.time()) if running else book.seconds, 1),
-                "of": book.spec["budget"]["wall_clock"],
+                "used": round(book.seconds if now is None else elapsed(book, now), 1),
+                "of": limits["wall_clock"],
+            },
+            "gpu_hours": {
+                "used": round(hours_used(spec, book, now), 4),
+                "of": limits["gpu_hours"],
+                "counts": "GPU" if spec.resources.gpu else "CPU",
             },
         },
         "seconds_left": time_left(book) if running else None,
         "why": book.why,
+        "failed": failures(book),
     }
+
+
+def failures(book: Book) -> list[dict[str, Any]]:
+    """The trials that failed, and why."""
+    return [
+        {"trial": trial.number, "optimizer": trial.optimizer, "why": trial.why}
+        for trial in book.trials.values()
+        if trial.state == "failed"
+    ]
 
 
 def list_trials(folder: Folder) -> list[dict[str, Any]]:
@@ -119,12 +145,14 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
     used = status["budget"]
     console.print(f"[bold]{status['id']}[/]: {status['state']}  {counts or 'no trials yet'}")
     console.print(
-        f"budget: {used['trials']['used']} of {used['trials']['of']} trials, "
-        f"{clock(used['wall_clock']['used'])} of time"
+        f"budget: {used['trials']['used']} of {used['trials']['of']} trials, {_time_used(used)}"
         + (f", about {clock(status['seconds_left'])} left" if status["seconds_left"] else "")
     )
+    if status["state"] == "complete" and status.get("why") in SPENT:
+        console.print(f"{SPENT[status['why']][0]}; {how_to_add(status['id'], status['why'])}")
     if status.get("why") and status["state"] in ("pending", "running", "failed"):
         console.print(status["why"], soft_wrap=True, highlight=False, markup=False)
+    show_failures(console, status.get("failed", ()))
     if top := status["best"]:
         console.print(f"best: {top['optimizer']}-{top['trial']}, val_loss {top['val_loss']:.4f}")
     columns = ("trials", "complete", "stopped\nearly", "diverged", "best\nval_loss")
@@ -138,6 +166,30 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
     console.print(table)
     if status.get("pareto") is not None:
         console.print(front_table(status["pareto"]))
+
+
+def _time_used(used: dict[str, Any]) -> str:
+    """Time and GPU-hours, each with its limit if it has one."""
+    time_used, hours = used["wall_clock"], used.get("gpu_hours")
+    said = clock(time_used["used"]) + (f" of {clock(time_used['of'])}" if time_used["of"] else "")
+    if hours is None:  # of a search that has not begun
+        return f"{said} of time"
+    limit = f" of {hours['of']:g}" if hours["of"] else ""
+    return f"{said} of time, {hours['used']:.2f}{limit} {hours['counts']}-hours"
+
+
+def how_to_add(search: str, why: str | None) -> str:
+    """How a complete search goes on: with more of the budget that ended it."""
+    flag = SPENT.get(why or "trials", SPENT["trials"])[1]
+    return f"`diffsweep resume {search} {flag}` adds to it"
+
+
+def show_failures(console: Console, failed: Sequence[dict[str, Any]]) -> None:
+    """A line for each trial that failed: the last of what it said."""
+    for row in failed:
+        last_line = (row["why"] or "").strip().splitlines()[-1:]
+        text = f"{row['optimizer']}-{row['trial']} failed: {''.join(last_line)}"
+        console.print(text, style="red", highlight=False, markup=False)
 
 
 def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
@@ -163,6 +215,7 @@ def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
             *(["*" if row["pareto"] else ""] if several else []),
         )
     console.print(table)
+    show_failures(console, [row for row in trials if row["state"] == "failed"])
 
 
 def show_result(folder: Folder, book: Book, console: Console) -> None:
@@ -173,10 +226,7 @@ def show_result(folder: Folder, book: Book, console: Console) -> None:
     if (found := pareto(book)) is not None:
         console.print(front_table(found))
     console.print(best_config(book))
-    for trial in book.trials.values():
-        if trial.state == "failed":
-            last_line = (trial.why or "").strip().splitlines()[-1:]
-            console.print(f"{name(trial)} failed: {''.join(last_line)}", style="red")
+    show_failures(console, failures(book))
     if book.state == "interrupted":
         console.print(f"Interrupted. Go on with: [bold]{program()} resume {book.id}[/]")
         return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import TextIOBase
 from typing import Any
 
 import ray
@@ -33,6 +35,7 @@ from trainable.trial import DiffusionTrial
 from trainable.workers import GangTrial
 
 SECRETS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+RAYS = ("ray.tune", "ray.train", "ray.air")  # loggers of what runs trials
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
 LOOK_EVERY = 0.5  # seconds between looks at requests and at trials that hang
 UPLOAD_ATTEMPTS = 40  # of a trial to reach the storage, some ten minutes in all
@@ -216,6 +219,26 @@ def interrupt_tune() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@contextmanager
+def rays_words(log: TextIOBase) -> Iterator[None]:
+    """Send what Tune logs to a file: of a process that died, and of snapshots that it lacks.
+
+    What becomes of a trial is told by the history, and an error of the search is raised.
+    """
+    handler, loggers = logging.StreamHandler(log), [logging.getLogger(name) for name in RAYS]
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False  # the handler of "ray" writes to the terminal
+    try:
+        yield
+    finally:
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate
+
+
 def tune_trials(
     spec: SearchSpec,
     engine: Engine,
@@ -256,5 +279,5 @@ def tune_trials(
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with folder.log.open("a") as file:
         log = Stamped(file)
-        with redirect_stdout(log), redirect_stderr(log):
+        with redirect_stdout(log), redirect_stderr(log), rays_words(log):
             tuner.fit()  # what Tune says on its own is for the log

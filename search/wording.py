@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any
 
-from search.insight import LOW_CORRELATION
+from search.asha import LEAST_WORTH
 from search.verdict import NOT_SHOWN
 
 MANY = 3  # more than so many are named together, without an interval for each
@@ -132,24 +134,30 @@ def warnings_of(content: dict[str, Any]) -> list[str]:
             )
         if not row["complete"]:
             found.append(f"{name} has no complete trial, so nothing can be said about it.")
-    for rung in content["rungs"]:
-        low = rung["correlation"] is not None and rung["correlation"] < LOW_CORRELATION
-        lucky = rung["best_rank"] > rung["kept"]
-        if low or lucky:
-            found.append(
-                f"Early stopping may have misled: at {rung['samples']:,} samples, ranks agree "
-                f"with the final ones with a correlation of {rung['correlation'] or 0:.2f}"
-                + (
-                    ", and the winner was not among the share that is kept there."
-                    if lucky
-                    else "."
-                )
-            )
+    found += _early_stopping(content["rungs"])
     for why, count in content["quality_errors"].items():
         found.append(f"The samples of {count} trials could not be measured: {why}.")
     for name in content["unstable"]:
         found.append(f"{name} did not complete all its confirm trials, so it is not judged.")
     return found
+
+
+def _early_stopping(rungs: list[dict[str, Any]]) -> Iterator[str]:
+    """What to know of rungs that may have held back the wrong trials, or that held back none."""
+    for rung, above in zip_longest(rungs, rungs[1:]):
+        rho, at = rung["correlation"], f"{rung['samples']:,} samples"
+        agree = f"ranks agree with the final ones with a correlation of {rho or 0:.2f}"
+        lucky = rung["best_rank"] > rung["kept"]
+        if rung["overruled"]:  # up to the last such rung, which is the reason
+            beyond = above["overruled"] if above else []
+            if names := [name for name in rung["overruled"] if name not in beyond]:
+                yield (
+                    f"Early stopping was overruled up to {at}, for {listed(names)}: {agree} "
+                    "there, so nobody is held back."
+                )
+        elif lucky or (rho is not None and rho < LEAST_WORTH):
+            luck = ", and the winner was not among the share that is kept there" if lucky else ""
+            yield f"Early stopping may have misled: at {at}, {agree}{luck}."
 
 
 def next_steps(content: dict[str, Any]) -> list[dict[str, str]]:

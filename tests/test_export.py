@@ -179,6 +179,19 @@ def test_nothing_complete_is_nothing_to_export(home: Path) -> None:
         export(folder, Home(), "out")
 
 
+def test_a_trial_whose_weights_were_not_kept_says_which_were(
+    search: Search, tmp_path: Path
+) -> None:
+    folder, home, _ = search
+    (folder.trial(0) / checkpoint.NAME).unlink()
+    with pytest.raises(BadInput, match=r"weights were not kept.*trials with weights: 1\)"):
+        export(folder, home, str(tmp_path / "out"), number=0)
+    export(folder, home, str(tmp_path / "out"), number=1)
+    written = (tmp_path / "out" / name for name in ("config.yaml", "model.safetensors"))
+    modes = {path.stat().st_mode for path in written}
+    assert len(modes) == 1
+
+
 def test_hf_args_map_what_the_script_knows_and_list_the_rest() -> None:
     config = make_config(
         {"type": "adamw", "lr": 3e-3, "beta1": 0.95, "weight_decay": 1e-6},

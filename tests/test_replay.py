@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from cluster.cli import cli
-from search.curves import Curves, interpolate, read_csv
+from search.curves import Curves, interpolate, read_csv, read_history
 from search.errors import BadInput
+from search.history import History
 from search.replay import interquartile_mean, interval, replay, simulate
 
 CSV = Path(__file__).parent / "bench" / "digits8.csv"
@@ -82,3 +83,69 @@ def test_a_csv_that_lacks_columns_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("optimizer,lr\nadam,0.1\n")
     with pytest.raises(BadInput, match="lacks the columns step, total_steps, val_ema"):
         read_csv(tmp_path / "a.csv")
+
+
+HEADER = "optimizer,lr,step,total_steps,val_ema\n"
+WHOLE = "adam,0.01,10,10,0.3\n"
+FAULTY = {
+    "adam,abc,1,10,0.5\n": ":2: lr: expected a number, got 'abc'",
+    "adam,0,10,10,0.5\n": ":2: lr: expected a number above 0, got 0",
+    "adam,0.1,0,10,0.5\n": ":2: step: expected a number above 0, got 0",
+    "adam,0.1,5,0,0.5\n": ":2: total_steps: expected a number above 0, got 0",
+    "adam,0.1,50,10,0.5\n": ":2: step: 50 is beyond total_steps, 10",
+    "adam,0.1\n": ":2: step: the row has no value for it",
+    "adam,0.1,2,10,0.01\n": ":2: step: the curve of adam at lr 0.1 ends at 20% of total_steps",
+    "": "two learning rates or more, this has 1 of adam",
+    "adam,0.1,10,10,nan\n": "two learning rates or more, this has 1 of adam",
+}
+
+
+@pytest.mark.parametrize("rows", FAULTY)
+def test_a_fault_of_a_csv_is_a_line_that_says_where(tmp_path: Path, rows: str) -> None:
+    (tmp_path / "a.csv").write_text(HEADER + rows + WHOLE)
+    with pytest.raises(BadInput) as raised:
+        read_csv(tmp_path / "a.csv")
+    assert FAULTY[rows] in raised.value.faults[0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--sampler", "grid"], "grid needs lists of choices"),
+        (["--sampler", "gp"], "gp can't search several optimizers together"),
+        (["--set", "budget.wall_clock=5"], "recorded curves know no time"),
+    ],
+)
+def test_a_replay_is_checked_as_a_spec_is(flags: list[str], told: str) -> None:
+    result = CliRunner().invoke(cli, ["replay", str(CSV), "--seeds", "2", *flags])
+    assert isinstance(result.exception, BadInput) and told in str(result.exception)
+
+
+def test_a_recorded_search_brings_its_own_terms(tmp_path: Path) -> None:
+    spec = {
+        "budget": {"trials": 3, "wall_clock": None},
+        "allocation": "equal",
+        "scheduler": {"type": "median"},
+        "trial": {"steps": 100, "batch_size": 8, "report_every": 10},
+        "space": {"optimizer": {"adam": {}, "sgd": {}}, "warmup": {"value": 0.0}},
+        "objective": {"metric": "val_loss", "mode": "min"},
+    }
+    history = History(tmp_path / "history.jsonl")
+    history.write("start", search="a-000000", spec=spec, format=1)
+    for number, (lr, warmup) in enumerate([(1e-3, 0.0), (1e-2, 0.05), (1e-2, 0.0)]):
+        config = {"optimizer": {"type": "adam", "lr": lr}}
+        chosen = {"optimizer": "adam", "adam.lr": lr, "warmup": warmup}
+        ask = {"trial": number, "stage": "search", "chosen": chosen, "config": config}
+        history.write("ask", baseline=False, **ask)
+        for samples in (400, 800):
+            metrics = {"samples": samples, "step": samples // 8, "val_loss": 0.1 * (number + 1)}
+            history.write("report", trial=number, metrics=metrics)
+        history.write("end", trial=number, state="complete", why=None, again=False)
+    history.close()
+    curves = read_history(tmp_path / "history.jsonl")
+    assert curves.by_optimizer["adam"][1e-2][-1] == (1.0, 0.2)  # the better of two
+    told = curves.interpolation()
+    assert told["ignored"] == ["warmup"] and told["left_out"] == ["sgd"]
+    replayed = curves.spec()
+    assert replayed.allocation == "equal" and replayed.scheduler.type == "median"
+    assert replayed.budget.trials == 3 and replayed.trial.steps == 100

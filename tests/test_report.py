@@ -201,9 +201,14 @@ def test_ranks_at_a_rung_that_end_otherwise_are_a_warning() -> None:
         writer.trial("adam", 1e-3, reports)
     book = writer.finish()
     found = {rung["samples"]: rung for rung in rungs(book)}
-    assert found[32]["correlation"] == pytest.approx(-1) and found[32]["best_rank"] == 1
-    assert found[64]["correlation"] == pytest.approx(1)
+    assert found[32]["correlation"] == 0 and found[32]["best_rank"] == 1
+    assert not found[32]["overruled"]
+    assert found[64]["correlation"] == pytest.approx(1, abs=0.01)
     assert any("Early stopping may have misled" in w for w in report_of(book)["warnings"])
+    book.spec["scheduler"]["grace_steps"] = "auto"
+    assert [rung["overruled"] == list(LRS) for rung in rungs(book)] == [True, True, False]
+    told = [w for w in report_of(book)["warnings"] if "Early stopping" in w]
+    assert len(told) == 1 and "was overruled up to 32 samples" in told[0]
 
 
 def test_importance_needs_enough_trials_and_finds_what_mattered() -> None:

@@ -63,7 +63,12 @@ class Document:
 
     def explain(self, error: ValidationError, model: type[BaseModel]) -> BadInput:
         """All faults that pydantic found, one line each, in the words of the spec."""
-        faults = [self._explain_one(detail, model) for detail in error.errors()]
+        faults = [
+            self._explain_one(detail, model)
+            for detail in error.errors()
+            # a list whose items are faulty counts for pydantic as one without them
+            if detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"]
+        ]
         return BadInput(*dict.fromkeys(faults))
 
     def _explain_one(self, detail: ErrorDetails, model: type[BaseModel]) -> str:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.curves import RECORDED, Curve, at, interpolate, read_csv
+from search.checks import RECORDED
+from search.curves import Curve, at, interpolate, read_csv
 from search.dimensions import Choices, Range
 from search.priors import PUBLISHED
 from search.sampler import mix
