@@ -1,11 +1,11 @@
 """How much of the machine's time a whole search spends in training steps.
 
-    python tests/bench/bench_slots.py [SPEC] [--steps N] [--trials N] [--out result.json]
+    python tests/bench/bench_slots.py [SPEC] [--steps N] [--trials N] [--home DIR] [--out FILE]
 
-Runs the main job (or SPEC) from the command line in a home of its own, and reads its history:
+Runs the main job (or SPEC) from the command line, in a home of its own, and reads its history:
 slot efficiency is the seconds in training steps and in validations over slots x wall clock, from
 the start of the process to its end. Beside it stands where the rest went. `--steps` makes the
-trials of the main job longer: a search of ten minutes. Times are of this machine; the ratio is
+trials of the main job longer: a search of ten minutes. `--home` keeps the search. Times are of this machine; the ratio is
 what compares. Run it on an idle machine.
 """
 
@@ -50,22 +50,21 @@ def spans(path: Path) -> tuple[float, float, float]:
     return found[0]["time"] / 1000, begins[0] / 1000, ends[-1] / 1000
 
 
-def measure(spec: Path, settings: list[str]) -> dict[str, Any]:
+def measure(spec: Path, settings: list[str], home: Path) -> dict[str, Any]:
     """Run a search and say where its time went, in seconds and as shares of slots x wall."""
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"DIFFSWEEP_HOME": folder}
-        command = [sys.executable, "-m", "cluster.cli", "run", str(spec)]
-        began = time.time()
-        subprocess.run(
-            [*command, *(f"--set={setting}" for setting in settings)],
-            env=env,
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        ended = time.time()
-        (search,) = Home(Path(folder)).searches()
-        book = read_book(search.history)
-        _, first, last = spans(search.history)
+    env = os.environ | {"DIFFSWEEP_HOME": str(home)}
+    command = [sys.executable, "-m", "cluster.cli", "run", str(spec)]
+    began = time.time()
+    subprocess.run(
+        [*command, *(f"--set={setting}" for setting in settings)],
+        env=env,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    ended = time.time()
+    (search,) = Home(home).searches()
+    book = read_book(search.history)
+    _, first, last = spans(search.history)
     slots = concurrency(SearchSpec.model_validate(book.spec))
     training, validation = busy(book)
     total = slots * (ended - began)
@@ -87,11 +86,13 @@ def main() -> None:
     parser.add_argument("spec", nargs="?", type=Path, default=MAIN)
     parser.add_argument("--steps", type=int, help="of each trial")
     parser.add_argument("--trials", type=int)
+    parser.add_argument("--home", type=Path, help="where the search is kept")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     settings = [f"trial.steps={given.steps}"] if given.steps else []
     settings += [f"budget.trials={given.trials}"] if given.trials else []
-    found = measure(given.spec, settings)
+    with tempfile.TemporaryDirectory() as temporary:
+        found = measure(given.spec, settings, given.home or Path(temporary))
     print(f"{found['trials']} trials, {found['slots']} slots, {found['wall']:.0f} s")
     for name in ("efficiency", "training", "validation", "start", "between", "end"):
         print(f"  {name:10} {found[name]:6.1%}")
