@@ -5,8 +5,8 @@
 Runs the main job (or SPEC) from the command line, in a home of its own, and reads its history:
 slot efficiency is the seconds in training steps and in validations over slots x wall clock, from
 the start of the process to its end. Beside it stands where the rest went. `--steps` makes the
-trials of the main job longer: a search of ten minutes. `--home` keeps the search. Times are of this machine; the ratio is
-what compares. Run it on an idle machine.
+trials of the main job longer: a search of ten minutes. `--home` keeps the search. Times are of
+this machine; the ratio is what compares. Run it on an idle machine.
 """
 
 from __future__ import annotations
