@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,12 +107,16 @@ def resume(
 ) -> None:
     """Go on with SEARCH after any end of it."""
     from cluster import remote
+    from search.errors import BadInput
     from search.home import Folder, Home
     from search.spec import duration
 
     time = None if wall_clock is None else duration(wall_clock, "--wall-clock")
     given = {"trials": trials, "wall_clock": time, "gpu_hours": gpu_hours}
     more = {key: value for key, value in given.items() if value is not None}
+    for key, value in more.items():
+        if not 0 < value < math.inf:
+            raise BadInput(f"--{key.replace('_', '-')}: expected more than 0, got {value:g}")
     where = remote.locate(search, cluster)
     if remote.is_submitted(where):
         started = remote.go_on(where, cluster, "resume", more=more, retry=retry_failed)

@@ -20,7 +20,7 @@ from search.home import Folder, Home
 from search.lease import is_driven
 from search.progress import best_config, clock, compact, front_table, result_table, time_left
 from search.record import delivered
-from search.spec import SearchSpec
+from search.spec import Resources, SearchSpec
 
 # why a complete search ended, and how `resume` adds to it
 SPENT = {
@@ -56,7 +56,10 @@ def status_of(folder: Folder) -> dict[str, Any]:
     book = open_book(folder)
     running, limits = book.state == "running", book.spec["budget"]
     now = time.time() if running else None
-    spec = SearchSpec.model_validate(book.spec)
+    need = Resources.model_validate(book.spec["resources"])
+    spec = SearchSpec.model_construct(
+        name=book.id, resources=need
+    )  # all of it that hours depend on
     return {
         "id": book.id,
         "state": book.state,
@@ -73,7 +76,7 @@ def status_of(folder: Folder) -> dict[str, Any]:
             "gpu_hours": {
                 "used": round(hours_used(spec, book, now), 4),
                 "of": limits["gpu_hours"],
-                "counts": "GPU" if spec.resources.gpu else "CPU",
+                "counts": "GPU" if need.gpu else "CPU",
             },
         },
         "seconds_left": time_left(book) if running else None,

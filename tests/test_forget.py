@@ -136,3 +136,12 @@ def test_why_a_trial_failed_is_shown(home: Path) -> None:
     assert status_of(folder)["failed"][0]["why"] == why
     result = CliRunner().invoke(cli, ["trials", folder.id])
     assert "adam-0 failed: ZeroDivisionError: [0]" in result.output
+
+
+@pytest.mark.parametrize(
+    "flag", [["--gpu-hours", "-3"], ["--gpu-hours", "nan"], ["--wall-clock", "-5m"]]
+)
+def test_a_budget_grows_by_more_than_nothing(home: Path, flag: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["resume", "tiny-000000", *flag])
+    assert isinstance(result.exception, BadInput)
+    assert "expected more than 0" in str(result.exception)

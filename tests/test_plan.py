@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from cluster import cli
+from cluster.places import places
 from search.curves import read_csv
+from search.dashboard import Node
 from search.plan import plan
 from search.replay import replay
 from search.spec import SearchSpec
@@ -75,3 +77,30 @@ def test_a_trial_that_this_machine_cannot_hold_is_a_fault_beside_the_plan(
     assert planned["place"] == {"where": "this machine", "at_once": 0}
     assert planned["space"]["optimizer"]["adam"]["lr"]["log"] is True
     assert planned["space"]["lr_schedule"] == ["constant", "linear", "cosine", "wsd"]
+
+
+class Cluster:
+    """A cluster of one node, as far as its dashboard is asked."""
+
+    url = "http://there:8265"
+
+    def nodes(self) -> list[Node]:
+        return [Node("a", "10.0.0.1", True, 8, 2)]
+
+
+@pytest.mark.parametrize(
+    ("resources", "held", "fault"),
+    [
+        ({"gpu": 1}, 2, None),
+        ({"gpu": 4}, None, "a trial needs 1 CPU and 4 GPUs; the largest node"),
+        ({"gpu": 1, "workers": 3}, None, "for each of its 3 workers"),
+    ],
+)
+def test_a_cluster_is_asked_what_it_holds(
+    resources: dict[str, int], held: int | None, fault: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.places.the_cluster", lambda *_: Cluster())
+    spec = SearchSpec.model_validate({"name": "a", "resources": resources})
+    where, at_once, told = places(spec, "http://there:8265")
+    assert (where, at_once) == (Cluster.url, held)
+    assert (told is None) if fault is None else (fault in str(told))
