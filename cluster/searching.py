@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 WAIT = click.option("--wait", is_flag=True, help="Of a submitted one: stay until it ends.")
 
-MORE = click.FloatRange(min=0, min_open=True)
-
 
 @click.command()
 @SPEC
@@ -90,7 +88,7 @@ def run(spec: Path, overrides: tuple[str, ...], earlier: tuple[str, ...], output
 @click.argument("search")
 @click.option("--trials", type=click.IntRange(min=1), help="So many more trials.")
 @click.option("--wall-clock", metavar="DURATION", help="So much more time, as in 30m.")
-@click.option("--gpu-hours", type=MORE, help="So many more GPU-hours.")
+@click.option("--gpu-hours", type=float, help="So many more GPU-hours.")
 @click.option("--retry-failed", is_flag=True, help="Try the failed trials again.")
 @CLUSTER
 @WAIT

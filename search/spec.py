@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -52,10 +51,7 @@ def duration(given: str, where: str) -> float:
         BadInput: it is none.
     """
     try:
-        found = float(seconds(given if given[-1:] in UNITS else given + "s"))
-        if not 0 < found < math.inf:
-            raise ValueError(found)
-        return found
+        return float(seconds(given if given[-1:] in UNITS else given + "s"))
     except (PydanticCustomError, ValueError) as error:
         raise BadInput(
             f"{where}: expected a duration such as 90s, 30m or 2h, got {given}"
@@ -130,15 +126,7 @@ class Budget(Frozen):
     gpu_hours: float | None = Field(None, gt=0)  # CPU-hours where trials use no GPU
 
     def plus(self, more: Mapping[str, float], used: Mapping[str, float]) -> Budget:
-        """This budget with more on top; without a limit so far, counted from what is used.
-
-        Raises:
-            BadInput: more is less.
-        """
-        for key, amount in more.items():
-            if not 0 < amount < math.inf:
-                option = key.replace("_", "-")
-                raise BadInput(f"--{option}: expected a number above 0, got {amount:g}")
+        """This budget with more on top; without a limit so far, counted from what is used."""
         limits = {
             key: (used[key] if (mine := getattr(self, key)) is None else mine) + amount
             for key, amount in more.items()
