@@ -119,7 +119,12 @@ def unbegun(job: Job) -> dict[str, Any]:
         "optimizers": {},
         "best": None,
         "pareto": None,
-        "budget": {"trials": trials, "wall_clock": {"used": 0.0, "of": None}},
+        "budget": {
+            "trials": trials,
+            "wall_clock": {"used": 0.0, "of": None},
+            "gpu_hours": {"used": 0.0, "of": None, "counts": "CPU"},
+        },
+        "failed": [],
         "seconds_left": None,
         "why": "its driver is starting",
     }

@@ -82,6 +82,7 @@ class Asha:
     reduction_factor: int
     results: Results
     measured: bool = False  # rungs whose ranks are seen to mislead hold nobody back
+    min_results: int = 1  # at a rung, before it lets anyone go on
 
     def levels(self, trial: Trial) -> tuple[int, ...]:
         return self.rungs
@@ -171,6 +172,8 @@ class Asha:
     def _best(self, index: int, peers: Sequence[Trial], first_deciding: int) -> list[int]:
         """The trials that may go on from a rung, the best first."""
         ranking = self._ranking(index, peers)
+        if len(ranking) < self.min_results:
+            return []
         factor = self.reduction_factor if index >= first_deciding else 1
         places = len(ranking) // factor
         gone = {trial.number for trial in peers if self._went_on(trial, index)}

@@ -141,13 +141,8 @@ def _check_sampler(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         for key, dimension in dimensions.items():
             if key.endswith(".lr") and isinstance(dimension, Choices):
                 yield where, f"cmaes needs ranges to learn in, {key} is a list of choices"
-    rule, least = spec.scheduler.type, spec.scheduler.min_results
-    if rule != "median" and least != type(spec.scheduler)().min_results:
-        yield (
-            ("scheduler", "min_results"),
-            f"is of the median rule, {rule} takes no such number"
-            + (", a rung lets the first of reduction_factor results on" if rule == "asha" else ""),
-        )
+    if spec.scheduler.type == "none" and spec.scheduler.min_results is not None:
+        yield ("scheduler", "min_results"), "without a scheduler there is nothing to decide"
 
 
 def _check_allocation(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:

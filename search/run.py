@@ -29,6 +29,7 @@ from search.record import Recorder, check_reachable, deliver_rest, tracking_uri
 from search.report import write_report
 from search.shipping import get_code, moved, put_code
 from search.spec import Confirm, SearchSpec
+from search.status import how_to_add
 from search.storage import check_storage
 from search.warm_start import import_trials
 from trainable.datasets import Data
@@ -92,9 +93,15 @@ def resume(
     failed = [trial for trial in book.trials.values() if trial.state == "failed"]
     if book.state == "complete" and not more and not (retry and failed):
         catch_up(spec, folder, home)
-        console.print(f"{folder.id} is complete; `resume --trials N` adds to it")
+        console.print(f"{folder.id} is complete; {how_to_add(folder.id, book.why)}")
         return folder, book
     if more:
+        if (
+            book.state == "complete"
+            and book.why in ("wall_clock", "gpu_hours")
+            and not more.get(book.why)
+        ):
+            raise BadInput(f"{folder.id}: {how_to_add(folder.id, book.why)}; its time is spent")
         used = {"trials": 0, "wall_clock": book.seconds, "gpu_hours": hours_used(spec, book)}
         spec = spec.model_copy(update={"budget": spec.budget.plus(more, used)})
     data = prepare_data(spec)

@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.designs import combinations, evolve, sobol
 from search.dimensions import Range, between
 from search.history import Trial
-from search.pareto import Aims
+from search.pareto import Aims, better
 from search.space import Space, distributions
 
 PENALTY = 10.0  # a diverged trial counts as worse than the worst value seen by so many times it
@@ -223,12 +223,12 @@ class Sampler:
 
 def furthest_first(metric: str, mode: str) -> Callable[[Trial], tuple[float, float]]:
     """A sort key: trials that got further come first, and among equals the better ones."""
-    sign = 1 if mode == "min" else -1
+    ranked = better(mode)
 
     def key(trial: Trial) -> tuple[float, float]:
         value = trial.last(metric)
         bad = value is None or trial.state == "diverged"
-        return (math.inf, 0.0) if bad else (-trial.samples, sign * (value or 0.0))
+        return (math.inf, 0.0) if bad else (-trial.samples, ranked(value or 0.0))
 
     return key
 

@@ -124,14 +124,18 @@ def build_scheduler(spec: SearchSpec) -> Scheduler:
     config = spec.scheduler
     results = Results(*spec.aims[0], others=tuple(spec.aims[1:]))
     rungs, factor = rung_levels(spec), config.reduction_factor
+    least = config.min_results or 1
     if config.type == "median":
-        return Median(rungs, config.min_results, results)
+        return Median(rungs, config.min_results or 3, results)
     if config.type == "hyperband":
         starts = range(len(rungs) + 1)
-        return Hyperband(tuple(Asha(rungs[start:], factor, results) for start in starts))
+        return Hyperband(
+            tuple(Asha(rungs[s:], factor, results, min_results=least) for s in starts)
+        )
     if config.type == "none":
         return Asha((), factor, results)
-    return Asha(rungs, factor, results, measured=config.grace_steps == "auto")
+    measured = config.grace_steps == "auto"
+    return Asha(rungs, factor, results, measured, min_results=least)
 
 
 def rung_levels(spec: SearchSpec) -> tuple[int, ...]:

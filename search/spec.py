@@ -115,7 +115,8 @@ class SchedulerConfig(Frozen):
     # null: max(2 warmups, steps / 8), whatever they are worth
     grace_steps: OrAuto | None = "auto"
     reduction_factor: int = Field(2, ge=2)
-    min_results: int = Field(3, ge=1)  # of others, before the median rule stops anyone
+    # at a rung before it decides; null: 3 others for the median rule, else as few as there are
+    min_results: int | None = Field(None, ge=1)
 
 
 class Budget(Frozen):

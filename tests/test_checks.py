@@ -36,7 +36,7 @@ LISTED_LR = {"optimizer": {"adam": {"lr": [1e-3, 1e-2]}}}
     [
         ({"objective": {"metric": "val_loss", "mode": "max"}}, "objective.mode: val_loss is a"),
         ({"allocation": "equal", "budget": {"trials": 3}}, "budget.trials: 3 can't be divided"),
-        ({"scheduler": {"min_results": 5}}, "scheduler.min_results: is of the median rule, asha"),
+        ({"scheduler": {"type": "none", "min_results": 5}}, "scheduler.min_results: without a"),
         ({"sampler": {"type": "cmaes"}, "space": LISTED_LR}, "adam.lr is a list of choices"),
         ({"notify": "say 'done"}, "notify: can't be read as a command: no closing quotation"),
         ({"notify": " "}, "notify: names no command"),

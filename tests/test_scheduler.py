@@ -38,6 +38,13 @@ def test_the_better_of_two_goes_on_and_the_other_is_paused() -> None:
     assert asha().promotable([paused, worse]) is paused
 
 
+def test_a_rung_decides_once_it_has_as_many_results_as_asked_for() -> None:
+    rule = Asha((10,), 2, LOSS, min_results=4)
+    peers = [trial(n, 0.1 * (n + 1), state="paused") for n in range(3)]
+    assert rule.promotable(peers) is None
+    assert rule.promotable([*peers, trial(3, 0.9, state="paused")]) is peers[0]
+
+
 def test_a_trial_between_rungs_goes_on() -> None:
     between = trial(0, 0.5, 0.4, 0.3)
     assert asha().judge(between, [between]) == "go"
