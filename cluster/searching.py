@@ -159,11 +159,11 @@ def submitted(started: dict[str, Any], cluster: str | None, wait: bool, output: 
         ),
     )
     if wait:
-        from cluster import remote
         from cluster.config import the_cluster
+        from cluster.following import wait as wait_for
         from search.home import Home
 
-        sys.exit(remote.wait(the_cluster(cluster, Home()), started["job"]))
+        sys.exit(wait_for(the_cluster(cluster, Home()), started["job"]))
 
 
 @click.command()
@@ -218,14 +218,7 @@ def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: 
 @CLUSTER
 def rm(search: str, dry_run: bool, cluster: str | None) -> None:
     """Delete SEARCH: its folder and its MLflow runs."""
-    from cluster.remote import locate
-    from search.home import Folder, Home
-    from search.operate import remove
+    from cluster.remote import remove
 
-    where = locate(search, cluster)
-    if isinstance(where, Folder):
-        for line in remove(Home(), where.id, dry_run):
-            click.echo(line)
-        return
-    for line in where.ask("rm", dry_run=dry_run):
+    for line in remove(search, cluster, dry_run):
         click.echo(line)
