@@ -190,7 +190,7 @@ def drive(
                 raise engine.error
             leave_behind(engine, folder)
             if patience and recorder.error:
-                console.print(f"MLflow is away ({recorder.error}); waiting for it")
+                console.print(f"waiting for MLflow ({recorder.error})", soft_wrap=True)
     if recorder.undelivered:
         console.print(f"MLflow did not take all of it ({recorder.error}); nothing is lost.")
         console.print(f"  diffsweep resume {folder.id}  delivers the rest", soft_wrap=True)
