@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -10,17 +9,16 @@ from typing import Any, NamedTuple
 import click
 
 from cluster.config import find_cluster, the_cluster
+from cluster.following import lines_of, wrote
 from cluster.jobs import ask, drivers, told
 from cluster.submit import resubmit
 from search.dashboard import Dashboard, Gone, Job
 from search.errors import BadInput
 from search.home import Folder, Home
-from search.logs import Line
 from search.queue import has_begun, need_of, room, scene, why_waiting
 from trainable.reading import nearest
 
-POLL = 1.0  # seconds between looks at a job's log
-RAYS_OWN = re.compile(r"INFO job_manager\.py|^Running entrypoint for job ")
+POLL = 1.0  # seconds between looks at a driver that is ending
 
 
 class Remote(NamedTuple):
@@ -98,15 +96,6 @@ def status(search: str, cluster: str | None) -> dict[str, Any]:
     if last is not None and len(where.jobs) == 1 and not wrote(where.dashboard, last):
         return with_reasons(unbegun(last), where)
     return with_reasons(where.ask("status"), where) if where.jobs else where.ask("status")
-
-
-def wrote(dashboard: Dashboard, job: Job) -> bool:
-    """Whether a driver has got so far as to write to its search's history, and takes requests."""
-    begins = f"search {job.metadata['diffsweep.search']} begins"
-    try:
-        return any(begins in line for line in lines_of(dashboard, job))
-    except Gone:
-        return True
 
 
 def unbegun(job: Job) -> dict[str, Any]:
@@ -197,7 +186,7 @@ def steer(search: str, cluster: str | None, verb: str, meaning: str, **content: 
             content = {"chosen": chosen_from(where, Path(content["config"]))}
         return ask_driver(where, verb, meaning, **content)
     if "config" in content:
-        content = {"config": config_text(content["config"])}
+        content = {"config": config_text(content["config"]), "file": content["config"]}
     wish = {"verb": verb, "meaning": meaning, **content}
     answer: str = where.ask("request", wish=wish)
     return answer
@@ -234,15 +223,38 @@ def go_on(
 
 def let_end(where: Remote) -> None:
     """Give a driver that is ending the time to end; one that is not, `resubmit` refuses."""
-    if not any(job.alive for job in where.jobs) or not where.ask("ending"):
-        return
+    if any(job.alive for job in where.jobs) and where.ask("ending"):
+        ended_jobs(where.dashboard, where.id)
+
+
+def ended_jobs(dashboard: Dashboard, search: str) -> list[Job]:
+    """The jobs of a search, once none of them is alive, or after a while."""
     from search.ready import DRIVER_PATIENCE
 
     deadline = time.monotonic() + DRIVER_PATIENCE
-    while time.monotonic() < deadline:
-        if not any(job.alive for job in drivers(where.dashboard, where.id)):
-            return
+    while any(job.alive for job in drivers(dashboard, search)) and time.monotonic() < deadline:
         time.sleep(POLL)
+    return drivers(dashboard, search)
+
+
+def remove(search: str, cluster: str | None, dry_run: bool) -> Iterator[str]:
+    """Delete a search, and have the cluster forget its jobs; say so line by line.
+
+    Raises:
+        BadInput: there is no such search, or its driver runs.
+    """
+    where = locate(search, cluster)
+    if isinstance(where, Folder):
+        from search.operate import remove as remove_here
+
+        jobs = driver_of(where, cluster)
+        yield from remove_here(Home(), where.id, dry_run)
+    else:
+        jobs = where
+        yield from where.ask("rm", dry_run=dry_run)
+    if jobs and not dry_run:  # else `ls` would go on to show it
+        for job in ended_jobs(jobs.dashboard, jobs.id):
+            jobs.dashboard.delete(job.id)
 
 
 def is_submitted(where: Folder | Remote) -> bool:
@@ -252,52 +264,3 @@ def is_submitted(where: Folder | Remote) -> bool:
     from search.history import read_book
 
     return read_book(where.history).job is not None
-
-
-def wait(dashboard: Dashboard, job: str) -> int:
-    """Show what a job prints until it ends; its exit code."""
-    for line in follow(dashboard, [job]):
-        click.echo(line, err=True)
-    row = dashboard.get(f"/api/jobs/{job}")
-    code = row.get("driver_exit_code")
-    return 1 if code is None else int(code)
-
-
-def logs(where: Remote, follows: bool) -> Iterator[str]:
-    """What the drivers of a search printed, one after the other."""
-    if follows:
-        yield from follow(where.dashboard, [job.id for job in where.jobs])
-        return
-    try:
-        printed = [lines_of(where.dashboard, job) for job in where.jobs]
-    except Gone:  # the history has it all but for what was said before it began
-        printed = [[str(Line(*row)) for row in where.ask("logs", trial=None)]]
-    for lines in printed:
-        yield from lines
-
-
-def follow(dashboard: Dashboard, ids: list[str]) -> Iterator[str]:
-    """The lines of jobs as they come, until the last has ended."""
-    for id in ids:
-        shown, alive = 0, True
-        while alive:
-            job = next(job for job in dashboard.jobs() if job.id == id)
-            alive = job.alive
-            try:
-                lines = lines_of(dashboard, job)
-            except Gone:
-                yield f"the node of job {id} is gone, and what it printed"
-                break
-            whole = lines if not alive else lines[:-1]  # the last may be half there
-            yield from whole[shown:]
-            shown = len(whole)
-            if alive:
-                time.sleep(POLL)
-
-
-def lines_of(dashboard: Dashboard, job: Job) -> list[str]:
-    """What a job has printed, without Ray's own words; nothing of one that has not started."""
-    if job.status == "PENDING":
-        return []
-    lines = dashboard.logs(job.id).splitlines()
-    return [line for line in lines if not RAYS_OWN.search(line)]

@@ -174,11 +174,11 @@ def submitted(started: dict[str, Any], cluster: str | None, wait: bool, output: 
         ),
     )
     if wait:
-        from cluster import remote
         from cluster.config import the_cluster
+        from cluster.following import wait as wait_for
         from search.home import Home
 
-        sys.exit(remote.wait(the_cluster(cluster, Home()), started["job"]))
+        sys.exit(wait_for(the_cluster(cluster, Home()), started["job"]))
 
 
 @click.command()
@@ -243,14 +243,8 @@ def steer(
 @OUTPUT
 def rm(search: str, dry_run: bool, cluster: str | None, output: str) -> None:
     """Delete SEARCH: its folder and its MLflow runs."""
-    from cluster.remote import locate
-    from search.home import Folder, Home
-    from search.operate import remove
+    from cluster.remote import remove
 
-    where = locate(search, cluster)
-    if isinstance(where, Folder):
-        lines = list(remove(Home(), where.id, dry_run))
-    else:
-        lines = where.ask("rm", dry_run=dry_run)
-    content = {"id": where.id, "dry_run": dry_run, "answer": lines}
+    lines = list(remove(search, cluster, dry_run))
+    content = {"id": search, "dry_run": dry_run, "answer": lines}
     show(output, content, lambda *_: click.echo("\n".join(lines)))

@@ -99,8 +99,8 @@ def submit(
     output: str,
 ) -> None:
     """Run the search of SPEC on a cluster."""
-    from cluster import remote
     from cluster.config import the_cluster
+    from cluster.following import wait as wait_for
     from cluster.submit import next_commands
     from cluster.submit import submit as submit_search
     from search.home import Home
@@ -123,7 +123,7 @@ def submit(
 
     show(output, result, text)
     if wait:
-        sys.exit(remote.wait(dashboard, result["id"]))
+        sys.exit(wait_for(dashboard, result["id"]))
 
 
 @click.command()
@@ -137,28 +137,22 @@ def logs(search: str, trial: int | None, follows: bool, cluster: str | None, out
     """Show what SEARCH did and said, or one TRIAL of it with what its process printed."""
     import json
 
-    from cluster import remote
+    from cluster import following
+    from cluster.remote import locate
     from search.home import Folder
-    from search.logs import Line, follow, log_lines
+    from search.logs import follow, log_lines
 
-    where = remote.locate(search, cluster)
-    if isinstance(where, Folder):
-        found = follow(where, trial, True) if follows else log_lines(where, trial)
-        for line in found:
-            click.echo(json.dumps(line._asdict()) if output == "json" else str(line))
-        return
-    if trial is None and where.jobs:
-        for text in remote.logs(where, follows):
+    where = locate(search, cluster)
+    if not isinstance(where, Folder) and trial is None and where.jobs:
+        for text in following.logs(where, follows):
             click.echo(json.dumps({"text": text}) if output == "json" else text)
         return
-    shown = 0
-    while True:
-        rows = where.ask("logs", trial=trial)
-        for line in (Line(*row) for row in rows[shown:]):
-            click.echo(json.dumps(line._asdict()) if output == "json" else str(line))
-        shown = len(rows)
-        if not follows or where.ask("status")["state"] != "running":
-            return
+    if isinstance(where, Folder):
+        found = follow(where, trial) if follows else iter(log_lines(where, trial))
+    else:
+        found = following.trial_logs(where, trial, follows)
+    for line in found:
+        click.echo(json.dumps(line._asdict()) if output == "json" else str(line))
 
 
 @click.command()

@@ -157,9 +157,12 @@ def request_(request: dict[str, Any]) -> Any:
     folder, content = folder_of(request), dict(request["wish"])
     if "config" in content:
         with TemporaryDirectory() as temporary:
-            path = Path(temporary) / "config.yaml"
+            path, theirs = Path(temporary) / "config.yaml", content.pop("file")
             path.write_text(content.pop("config"))
-            content["chosen"] = chosen_from(folder, path)
+            try:
+                content["chosen"] = chosen_from(folder, path)
+            except BadInput as error:  # in which they look for their own file
+                raise BadInput(*(f.replace(str(path), theirs) for f in error.faults)) from error
     return ask_driver(folder, **content)
 
 

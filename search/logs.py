@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -112,17 +113,27 @@ def tell(console: Console, event: Event, book: Book) -> None:
         console.print(f"{stamp()}  {text}", soft_wrap=True, highlight=False, markup=False)
 
 
-def follow(folder: Folder, trial: int | None, running: bool) -> Iterator[Line]:
-    """The log, and what comes to it while the search runs. `running`: whether it does now."""
+def follow(folder: Folder, trial: int | None) -> Iterator[Line]:
+    """The log, and what comes to it while the search runs."""
     from search.status import open_book
 
-    shown: dict[Line, int] = {}
+    return as_they_come(
+        lambda: log_lines(folder, trial), lambda: open_book(folder).state == "running"
+    )
+
+
+def as_they_come(look: Callable[[], list[Line]], runs: Callable[[], bool]) -> Iterator[Line]:
+    """The lines of a log, each once, until what writes it runs no more.
+
+    A new line need not be the last: of a second's lines, some are brought later than others.
+    """
+    shown: Counter[Line] = Counter()
     while True:
-        running = running and open_book(folder).state == "running"  # looked at before the lines
-        seen: dict[Line, int] = {}
-        for line in log_lines(folder, trial):
-            seen[line] = seen.get(line, 0) + 1
-            if seen[line] > shown.get(line, 0):
+        running = runs()  # before the lines, so that the last ones are seen
+        seen: Counter[Line] = Counter()
+        for line in look():
+            seen[line] += 1
+            if seen[line] > shown[line]:
                 yield line
         shown = seen
         if not running:

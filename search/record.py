@@ -20,7 +20,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from search.errors import BadInput
+from search.errors import BadInput, Fenced
 from search.history import Book, Event, Mirror
 from search.home import Folder, Home
 from search.spec import SearchSpec
@@ -30,7 +30,9 @@ from search.store import Store
 BATCH = 500  # events delivered in one go
 PERIOD = 1.0  # seconds between deliveries
 LONGEST_WAIT = 30.0  # seconds between attempts while MLflow is away
-PATIENCE = 60.0  # seconds to deliver the rest when the search has ended
+PATIENCE = 60.0  # seconds to deliver the rest when the search has ended, while people wait
+UNWATCHED = 600.0  # seconds of a driver that nobody waits for
+LAST_WAIT = 5.0  # seconds between attempts then
 logger = logging.getLogger("diffsweep.record")
 
 
@@ -98,8 +100,14 @@ class Recorder:
     """Delivers the history of one search to MLflow."""
 
     def __init__(
-        self, spec: SearchSpec, folder: Folder, home: Home, mirror: Mirror | None = None
+        self,
+        spec: SearchSpec,
+        folder: Folder,
+        home: Home,
+        mirror: Mirror | None = None,
+        patience: float | None = None,
     ) -> None:
+        self.patience = PATIENCE if patience is None else patience
         self.spec, self.folder, self.home, self.mirror = spec, folder, home, mirror
         self.uri = tracking_uri(spec, home)
         self.offset, _ = delivered(folder)
@@ -114,11 +122,14 @@ class Recorder:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Deliver what is left, for as long as it is worth waiting."""
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        """Deliver what is left, for as long as it is worth waiting; nothing if another driver
+        has taken over, who delivers it too."""
+        if isinstance(error, Fenced):
+            self._given_up.set()
         self._closing.set()
         self._wake.set()
-        self._thread.join(PATIENCE)
+        self._thread.join(self.patience)
         self._given_up.set()  # what is left is for a resume
 
     @property
@@ -137,7 +148,7 @@ class Recorder:
         while not self._given_up.is_set():
             closing = self._closing.is_set()
             if closing:
-                deadline = min(deadline, time.monotonic() + PATIENCE)
+                deadline = min(deadline, time.monotonic() + self.patience)
             try:
                 store = store or Store(self.uri, self.spec, self.folder, self.home)
                 while batch := list(self._next_batch()):
@@ -150,7 +161,7 @@ class Recorder:
                 self.error = str(error).splitlines()[0]
                 # a call may have worked though its answer was lost: look again at what is there
                 self._book, store = Book(), None
-                wait = min(2 * wait, LONGEST_WAIT)
+                wait = min(2 * wait, LAST_WAIT if closing else LONGEST_WAIT)
                 if time.monotonic() > deadline:
                     return
             self._wake.wait(wait)

@@ -25,7 +25,7 @@ from search.origin import compare, notify, origin
 from search.progress import Progress
 from search.publish import publish
 from search.ready import completed_spec, machine_notes, prepare_data, wait_for_driver
-from search.record import Recorder, check_reachable, deliver_rest, tracking_uri
+from search.record import UNWATCHED, Recorder, check_reachable, deliver_rest, tracking_uri
 from search.report import write_report
 from search.shipping import get_code, moved, put_code
 from search.spec import Confirm, SearchSpec
@@ -185,7 +185,8 @@ def drive(
             history.write("import", trials=imported)
         for number in again or []:
             history.write("retry", trial=number)
-        recorder = Recorder(spec, folder, home, history.mirror)
+        patience = UNWATCHED if place.job else None
+        recorder = Recorder(spec, folder, home, history.mirror, patience)
         with recorder, Progress(history.book, console, history.waiting) as progress:
             engine = Engine(spec, history, stopping)
             progress.note = "starting Ray"
@@ -199,6 +200,8 @@ def drive(
             if isinstance(engine.error, StorageAway):
                 raise engine.error
             leave_behind(engine, folder)
+            if patience and recorder.error:
+                console.print(f"waiting for MLflow ({recorder.error})", soft_wrap=True)
     if recorder.undelivered:
         console.print(f"MLflow did not take all of it ({recorder.error}); nothing is lost.")
         console.print(f"  diffsweep resume {folder.id}  delivers the rest", soft_wrap=True)

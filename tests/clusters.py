@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).parent.parent
 SPEC = """\
@@ -43,16 +46,19 @@ class Laptop:
             **environment,
         }
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "cluster.cli", *arguments]
-        return subprocess.run(
-            command,
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin a command that goes on beside others; its output is to be read."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "cluster.cli", *arguments],
             cwd=self.folder,
             env=self.environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=PATIENCE,
         )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return finish(self.start(*arguments))
 
     def say(self, *arguments: str) -> str:
         """What a command prints; it has to succeed."""
@@ -73,6 +79,44 @@ class Laptop:
     def wait(self, search: str, *states: str) -> dict[str, Any]:
         """Wait until a search is in one of these states."""
         return until(lambda: self.get("status", search), lambda found: found["state"] in states)
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """Wait until a command ends; what it printed."""
+    with process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@contextmanager
+def up(laptop: Laptop) -> Iterator[Laptop]:
+    """A laptop whose cluster is up; at the end `down` leaves none of its processes."""
+    laptop.say("up")
+    yield laptop
+    left = family(laptop)
+    laptop.say("down")
+    assert not [process for process in left if process.is_running()]
+
+
+def another(laptop: Laptop) -> Laptop:
+    """Another laptop, which has nothing but the address of this one's cluster, and the token."""
+    local = json.loads((laptop.home / "cluster.json").read_text())
+    return Laptop(
+        laptop.folder / "other",
+        RAY_ADDRESS=local["ray"],
+        RAY_AUTH_TOKEN=Path(local["token"]).read_text(),
+    )
+
+
+def family(laptop: Laptop) -> list[psutil.Process]:
+    """All processes of a laptop's cluster."""
+    local = json.loads((laptop.home / "cluster.json").read_text())
+    roots = [psutil.Process(service["pid"]) for service in local["services"].values()]
+    return [one for root in roots for one in (root, *root.children(recursive=True))]
 
 
 def until(look: Callable[[], Any], condition: Callable[[Any], bool]) -> Any:

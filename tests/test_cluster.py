@@ -10,12 +10,20 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import pytest
-from clusters import SPEC, Laptop, until
+from clusters import SPEC, Laptop, another, family, until, up
+from ray.core.generated import (
+    gcs_service_pb2,
+    gcs_service_pb2_grpc,
+    ray_client_pb2,
+    ray_client_pb2_grpc,
+)
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -34,23 +42,14 @@ PLANTED = {
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     """A machine with a cluster that `up` started, in an environment full of secrets."""
-    laptop = Laptop(tmp_path_factory.mktemp("cluster"), **PLANTED)
-    laptop.say("up")
-    yield laptop
-    left = family(laptop)
-    laptop.say("down")
-    assert not [process for process in left if process.is_running()]
+    with up(Laptop(tmp_path_factory.mktemp("cluster"), **PLANTED)) as laptop:
+        yield laptop
 
 
 @pytest.fixture(scope="module")
 def other(here: Laptop) -> Laptop:
     """Another laptop, which has nothing but the address and the token."""
-    local = json.loads((here.home / "cluster.json").read_text())
-    return Laptop(
-        here.folder / "other",
-        RAY_ADDRESS=local["ray"],
-        RAY_AUTH_TOKEN=Path(local["token"]).read_text(),
-    )
+    return another(here)
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +58,6 @@ def search(here: Laptop) -> dict[str, Any]:
     started: dict[str, Any] = here.get("submit", here.spec())
     assert here.wait(started["id"], "complete", "failed")["state"] == "complete"
     return started
-
-
-def family(laptop: Laptop) -> list[psutil.Process]:
-    """All processes of a laptop's cluster."""
-    local = json.loads((laptop.home / "cluster.json").read_text())
-    roots = [psutil.Process(service["pid"]) for service in local["services"].values()]
-    return [one for root in roots for one in (root, *root.children(recursive=True))]
 
 
 def test_nothing_of_it_listens_outside_loopback(here: Laptop, search: dict[str, Any]) -> None:
@@ -125,6 +117,30 @@ def refusal(request: urllib.request.Request) -> int | None:
     except urllib.error.HTTPError as error:
         return error.code
     return None
+
+
+def test_rays_other_doors_want_the_token_too(here: Laptop, other: Laptop) -> None:
+    """The state of the cluster, and Ray's client, whose own library only says "timeout"."""
+    right = [("authorization", f"Bearer {other.environment['RAY_AUTH_TOKEN']}")]
+    with door(here, "port") as gcs, door(here, "ray-client-server-port") as client:
+        nodes = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(gcs).GetAllNodeInfo
+        state = partial(nodes, gcs_service_pb2.GetAllNodeInfoRequest(), timeout=30)
+        info = ray_client_pb2_grpc.RayletDriverStub(client).ListNamedActors
+        named = partial(info, ray_client_pb2.ClientListNamedActorsRequest(), timeout=30)
+        for call in (state, named):
+            for given in ([], [("authorization", "Bearer wrong")]):
+                with pytest.raises(grpc.RpcError) as refused:
+                    call(metadata=given)
+                assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED, refused.value
+        assert len(state(metadata=right).node_info_list) == 1
+
+
+def door(laptop: Laptop, flag: str) -> grpc.Channel:
+    """A connection to a port that Ray's head was started with."""
+    head = json.loads((laptop.home / "cluster.json").read_text())["services"]["ray"]["pid"]
+    words = psutil.Process(head).cmdline()
+    (port,) = (word.partition("=")[2] for word in words if word.startswith(f"--{flag}="))
+    return grpc.insecure_channel(f"127.0.0.1:{port}")
 
 
 def test_commands_without_the_right_token_say_what_is_wanted(here: Laptop, other: Laptop) -> None:

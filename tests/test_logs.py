@@ -10,7 +10,7 @@ import pytest
 from search.errors import BadInput
 from search.history import History
 from search.home import Folder
-from search.logs import Stamped, follow, log_lines
+from search.logs import Line, Stamped, as_they_come, follow, log_lines
 from trainable.output import NAME
 
 CONFIG = {"optimizer": {"type": "adam", "lr": 1e-3}, "steps": 10, "batch_size": 1}
@@ -55,7 +55,16 @@ def test_a_trial_has_its_own_lines_with_what_it_printed(folder: Folder) -> None:
 
 
 def test_following_a_search_that_has_ended_shows_each_line_once(folder: Folder) -> None:
-    assert list(follow(folder, None, True)) == log_lines(folder)
+    assert list(follow(folder, None)) == log_lines(folder)
+
+
+def test_lines_that_come_late_and_equal_ones_are_shown_once_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    a, b, c = (Line("2023-11-30 00:00:00", "trial", text) for text in "abc")
+    looks, runs = iter([[a, c], [a, b, c], [a, b, c, c]]), iter([True, True, False])
+    assert list(as_they_come(lambda: next(looks), lambda: next(runs))) == [a, c, b, c]
 
 
 def test_each_line_of_the_drivers_log_has_its_time() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from PIL import Image
 from servers import free_port, mlflow_server, wait_until
 
 from search import record
-from search.errors import BadInput
+from search.errors import BadInput, Fenced
 from search.history import FORMAT, History
 from search.home import Folder, Home
 from search.record import (
@@ -279,6 +281,41 @@ def test_a_server_that_goes_away_and_comes_back_has_everything_once(
                 wait_until(lambda: recorder.undelivered == 0)
                 assert_all_there(uri, spec, folder)
     assert recorder.error is None
+
+
+def test_a_driver_that_nobody_waits_for_stays_until_the_server_is_back(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "PERIOD", 0.05)
+    monkeypatch.setattr(record, "PATIENCE", 0.5)
+    port = free_port()
+    spec = make_spec(
+        space={"optimizer": ["adam", "sgd"]}, tracking={"uri": f"http://127.0.0.1:{port}"}
+    )
+    tell(folder.history, spec, folder.id)
+    with Recorder(spec, folder, Home()) as attached:
+        wait_until(lambda: attached.error is not None)
+    assert attached.undelivered > 0
+    with ExitStack() as stack:
+        with Recorder(spec, folder, Home(), patience=120) as recorder:
+            wait_until(lambda: recorder.error is not None)
+            starting = Thread(target=lambda: stack.enter_context(mlflow_server(tmp_path, port)))
+            starting.start()
+        starting.join()
+        assert recorder.undelivered == 0
+        assert_all_there(f"http://127.0.0.1:{port}", spec, folder)
+
+
+def test_a_driver_that_was_fenced_off_delivers_no_more(
+    folder: Folder, spec: SearchSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "Store", lambda *_: 1 / 0)
+    tell(folder.history, spec, folder.id)
+    began = time.monotonic()
+    with pytest.raises(Fenced), Recorder(spec, folder, Home(), patience=60) as recorder:
+        wait_until(lambda: recorder.error is not None)
+        raise Fenced("another driver has taken it over")
+    assert recorder.undelivered > 0 and time.monotonic() - began < 30
 
 
 def test_a_lost_answer_makes_no_second_run(

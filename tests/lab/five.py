@@ -15,6 +15,7 @@ from hosts import ROOT, Host, Lab, wait_until
 
 from cluster.inventory import Inventory
 from cluster.node import files
+from search.lease import LEASE
 
 NAMES = ["client", "head", "w1", "w2", "services"]
 PATIENCE = 900  # seconds for what takes a minute on an idle machine
@@ -261,9 +262,11 @@ class Cluster:
         return last["state"] if last and last["event"] == "finish" else None
 
     def wait(self, search: str) -> None:
-        """Wait until a search is complete."""
+        """Wait until a search is complete, and its driver has delivered all and gone."""
         self.until(lambda: self.finish(search), lambda state: state is not None)
         assert self.finish(search) == "complete"
+        lease = f"lab/{search}/{LEASE}"
+        self.until(lambda: self.services.ask("names", lease), lambda found: not found)
 
     @staticmethod
     def until(look: Callable[[], Any], condition: Callable[[Any], Any]) -> Any:

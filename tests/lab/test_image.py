@@ -74,17 +74,12 @@ def test_image_is_what_it_says(container: tuple[Buildah, str]) -> None:
     assert run("printenv", "RAY_AUTH_MODE") == "token"
     assert run("sh", "-c", "touch /opt/diffsweep/x 2>/dev/null || echo refused") == "refused"
     assert run("sh", "-c", "touch /var/lib/diffsweep/gcs/x && echo done") == "done"
-    pins = dict(
-        line.split("==")
-        for line in (ROOT / "cluster" / "constraints.txt").read_text().splitlines()
-        if "==" in line
-    )
-    installed = dict(
-        line.split("==") for line in run("pip", "freeze").splitlines() if "==" in line
-    )
+    pins = versions((ROOT / "cluster" / "constraints.txt").read_text())
+    installed = versions(run("pip", "freeze"))
     for package in ("ray", "torch", "mlflow", "optuna", "psycopg2-binary", "Flask-WTF"):
         assert installed[package].partition("+")[0] == pins[package]
 
 
 def versions(text: str) -> dict[str, str]:
+    """Versions by package, of lines such as ray==2.60.0."""
     return dict(line.split("==") for line in text.splitlines() if "==" in line)
