@@ -120,7 +120,10 @@ def test_a_search_that_only_mlflow_has_can_be_replayed(home: Path, tmp_path: Pat
     here = CliRunner().invoke(cli, ["replay", folder.id, *few])
     there = CliRunner().invoke(cli, ["replay", folder.id, "--tracking", store, *few])
     assert here.exit_code == there.exit_code == 0, there.output
-    assert json.loads(here.stdout) == json.loads(there.stdout)
+    ours, theirs = json.loads(here.stdout), json.loads(there.stdout)
+    # a store has no space, so what is said of settings beside the learning rate differs
+    assert ours.pop("interpolation")["how"] == theirs.pop("interpolation")["how"]
+    assert ours == theirs
     folder.path.rename(tmp_path / "gone")
     gone = CliRunner().invoke(cli, ["replay", folder.id, *few], env={"MLFLOW_TRACKING_URI": store})
     assert gone.exit_code == 0 and json.loads(gone.stdout) == json.loads(here.stdout)

@@ -25,7 +25,7 @@ from trainable.train import TrainState, backward, train_until
 
 # how far weights may be apart, in units of the way they went: muon orthogonalizes in bf16, and
 # soap turns its gradients into bases that rounding turns, too
-APART = {"muon": 0.2, "soap": 1e-2}
+APART = {"muon": 0.2, "soap": 1e-2, "nadam": 1e-3}
 TINY = {"type": "mlp", "width": 16, "depth": 1}
 
 
