@@ -101,6 +101,7 @@ class EngineSearcher(Adapter, Searcher):
             }
         return stored | {
             "number": trial.number,
+            "known": trial.samples,
             "trial": moved(trial.config, self.places),
             "rungs": self.engine.rung_levels(trial),
             "folder": str(self.folder.trial(trial.number)),

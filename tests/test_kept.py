@@ -12,7 +12,7 @@ from conftest import make_config
 from trainable.datasets import load_data
 from trainable.kept import Kept, Superseded, saved, whole
 from trainable.storage import FolderStorage, StorageError
-from trainable.trial import DiffusionTrial
+from trainable.trial import DiffusionTrial, Training
 
 Process = Callable[[int], Kept]
 
@@ -150,3 +150,30 @@ def test_a_process_that_tune_makes_ready_and_does_not_use_takes_nothing_over(
     assert begun == ["0001.0001.begun-000000000000"]
     for trial in (used, unused):
         trial.cleanup()
+
+
+def test_reports_that_a_driver_lost_with_its_host_are_made_again(
+    storage: FolderStorage, tmp_path: Path
+) -> None:
+    """It may have known more reports than had come to storage when its host lost its power, and
+    the trial may have been further, with a checkpoint."""
+    trial = begun(storage, tmp_path, known=0)
+    made = [trial.step()["report"] for _ in range(3)]
+    trial.write_checkpoint(trial.reports.pop())  # as if it had been time for one
+    trial.kept.wait()
+    for known, again in ((1, made[1:]), (2, made[2:]), (3, made[2:])):
+        trial = begun(storage, tmp_path, known=made[known - 1]["samples"])
+        assert [trial.step()["report"] for _ in again] == again
+    after = trial.step()["report"]
+    assert after["step"] == made[2]["step"] + (made[2]["step"] - made[1]["step"])
+
+
+def begun(storage: FolderStorage, folder: Path, known: int) -> Training:
+    """A process that has taken on a trial."""
+    config = make_config()
+    trial = Training()
+    trial.data, trial.logdir = load_data(config.dataset), str(folder)
+    given = {"trial": config.model_dump(mode="json"), "rungs": [], "folder": str(folder)}
+    trial.begin(given | {"storage": storage, "session": 1, "known": known})
+    assert trial.failure is None and trial.kept is not None
+    return trial

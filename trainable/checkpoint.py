@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,19 @@ from trainable.train import TrainState
 
 FORMAT = 2
 NAME = CHECKPOINT
+TAIL = 200  # reports in a checkpoint: more than a driver can lose before they are durable
 
 
-def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> None:
+def save(
+    state: TrainState,
+    path: Path,
+    last_report: dict[str, Any] | None,
+    earlier: Sequence[dict[str, Any]] = (),
+) -> None:
     """Write everything that the rest of the training depends on.
 
-    `last_report` goes with it, so that a report that was made but not received can be sent again.
+    The last reports go with it, so that those that were made but not received, or that a driver
+    lost with its host, can be sent again.
     """
     content = {
         "format": FORMAT,
@@ -39,6 +47,7 @@ def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> N
         "log": state.log.state_dict(),
         "rng": _rng(state),
         "last_report": last_report,
+        "earlier": list(earlier)[-TAIL:],
         "shape": list(state.batches.shape),
         "classes": state.batches.classes,
         "features": state.data.features,
@@ -47,8 +56,8 @@ def save(state: TrainState, path: Path, last_report: dict[str, Any] | None) -> N
     write_atomically(path, content)
 
 
-def load(state: TrainState, path: Path) -> dict[str, Any] | None:
-    """Put `state` where the checkpoint at `path` was, and return the report made last before it.
+def load(state: TrainState, path: Path) -> list[dict[str, Any]]:
+    """Put `state` where the checkpoint at `path` was, and return the last reports before it.
 
     Raises:
         ValueError: the checkpoint is of a format that this version can't read.
@@ -64,7 +73,7 @@ def load(state: TrainState, path: Path) -> dict[str, Any] | None:
     state.log.load_state_dict(content["log"])
     _set_rng(state, content["rng"])
     last_report: dict[str, Any] | None = content["last_report"]
-    return last_report
+    return [] if last_report is None else [*content.get("earlier", ()), last_report]
 
 
 def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:

@@ -37,13 +37,15 @@ class Training:
 
     Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
     "test": whether it is measured on the test part too,
-    "capture": whether what the process prints goes to the trial's folder}, and with a storage
+    "capture": whether what the process prints goes to the trial's folder,
+    "known": samples up to which its reports are in the history}, and with a storage
     also {"storage": the trial's own part of it, "session": of the search}; then it writes there,
     from any host.
     A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
     error of the user's code ("code"), too little memory ("oom") or a storage that is gone
     ("storage") is a result, so that only a lost process is retried by Ray.
-    A trial that has a checkpoint goes on from it, and reports its last report again.
+    A trial that has a checkpoint goes on from it, and reports again what is not known, the last
+    report at least: a driver whose host lost its power may have lost some that it had received.
     Of a gang, each worker runs one, and the first one alone writes; a gang that has broken is a
     failure ("lost"), too.
     """
@@ -57,7 +59,8 @@ class Training:
     def begin(self, config: dict[str, Any]) -> None:
         self.state: TrainState | None = None
         self.failure: dict[str, str] | None = None
-        self.repeat: dict[str, Any] | None = None
+        self.reports: list[dict[str, Any]] = []  # the last ones, for checkpoints
+        self.repeat: list[dict[str, Any]] = []
         self.let_go()
         free_memory()
         try:
@@ -72,16 +75,18 @@ class Training:
             use_code(trial.code)
             limit_memory(config.get("gpu", 0))
             self.state = TrainState(trial, self.data, config.get("test", False), self.gang)
-            self.go_on(self.state)
+            self.go_on(self.state, config.get("known", 0))
         except Exception as error:
             self.fail(error)
         self.saved_at, self.save_seconds = time.monotonic(), 0.0
 
-    def go_on(self, state: TrainState) -> None:
+    def go_on(self, state: TrainState, known: int) -> None:
         """Go on from the newest checkpoint, if there is one."""
         path = self.folder / checkpoint.NAME if self.kept is None else self.kept.restore()
         if path is not None and path.exists():
-            self.repeat = checkpoint.load(state, path)
+            self.reports = checkpoint.load(state, path)
+            self.repeat = [r for r in self.reports[:-1] if r["samples"] > known]
+            self.repeat += self.reports[-1:]
         if self.kept is not None and path is not None:
             path.unlink()
         if not self.gang.same(state.step):
@@ -97,9 +102,8 @@ class Training:
         try:
             if self.state is not None:
                 self.take_over(self.state)
-                if self.repeat is not None:
-                    metrics, self.repeat = self.repeat, None
-                    return self.result(metrics)
+                if self.repeat:
+                    return self.result(self.repeat.pop(0))
                 return self.result(self.advance())
         except Exception as error:
             self.fail(error)
@@ -121,6 +125,7 @@ class Training:
             metrics |= measure(state, metrics["weights"])
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
+        self.reports = [*self.reports, metrics][-checkpoint.TAIL :]
         if finished and is_image(self.data.shape) and state.config.loss is None:
             grid = self.folder / GRID
             write_grid(sample(state, metrics["weights"], GRID_IMAGES), grid)
@@ -144,7 +149,7 @@ class Training:
         began, path = time.monotonic(), self.folder / checkpoint.NAME
         if self.kept is not None:
             self.kept.wait()
-        checkpoint.save(self.state, path, metrics)
+        checkpoint.save(self.state, path, metrics, self.reports)
         if self.kept is not None:
             self.kept.put(path, self.state.samples)
         self.saved_at = time.monotonic()
