@@ -126,7 +126,7 @@ def test_a_search_that_only_mlflow_has_can_be_replayed(home: Path, tmp_path: Pat
     assert ours == theirs
     folder.path.rename(tmp_path / "gone")
     gone = CliRunner().invoke(cli, ["replay", folder.id, *few], env={"MLFLOW_TRACKING_URI": store})
-    assert gone.exit_code == 0 and json.loads(gone.stdout) == json.loads(here.stdout)
+    assert gone.exit_code == 0 and json.loads(gone.stdout) == json.loads(there.stdout)
 
 
 @pytest.mark.ray
