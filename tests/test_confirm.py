@@ -176,6 +176,7 @@ def test_the_test_part_is_measured_only_where_asked_for_and_changes_nothing() ->
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of what MLflow imports
 def test_a_killed_confirmation_is_resumed_to_the_same_end(home: Path, tmp_path: Path) -> None:
     spec = tmp_path / "tiny.yaml"

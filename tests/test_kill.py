@@ -9,6 +9,7 @@ from killing import check_nothing_lost, search_with_kills
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_kills_of_the_driver_lose_nothing(tmp_path: Path) -> None:
     folder = search_with_kills(tmp_path / "home", kills=2, seed=0)
