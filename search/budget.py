@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from search.history import Book
-from search.spec import SearchSpec
+from search.spec import Resources, SearchSpec
 
 
 def reached(spec: SearchSpec, book: Book, now: float) -> str | None:
@@ -24,8 +24,9 @@ def out_of_time(spec: SearchSpec, book: Book, now: float) -> str | None:
     budget = spec.budget
     if budget.wall_clock is not None and elapsed(book, now) >= budget.wall_clock:
         return "wall_clock"
-    hours = budget.gpu_hours
-    return "gpu_hours" if hours is not None and hours_used(spec, book, now) >= hours else None
+    if budget.gpu_hours is None or hours_used(spec.resources, book, now) < budget.gpu_hours:
+        return None
+    return "gpu_hours"
 
 
 def asked(book: Book) -> int:
@@ -39,7 +40,7 @@ def elapsed(book: Book, now: float) -> float:
     return book.seconds + max(0.0, since)
 
 
-def hours_used(spec: SearchSpec, book: Book, now: float | None = None) -> float:
+def hours_used(need: Resources, book: Book, now: float | None = None) -> float:
     """GPU-hours of the search's trials, up to `now` for running ones; CPU-hours without GPUs.
 
     Confirm trials are outside the budget.
@@ -49,5 +50,4 @@ def hours_used(spec: SearchSpec, book: Book, now: float | None = None) -> float:
     if now is not None:
         began = (trial.began for trial in trials)
         seconds += sum(max(0.0, now - ms / 1000) for ms in began if ms is not None)
-    need = spec.resources
     return seconds / 3600 * (need.gpu or need.cpu) * need.workers

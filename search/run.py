@@ -102,7 +102,8 @@ def resume(
             and not more.get(book.why)
         ):
             raise BadInput(f"{folder.id}: {how_to_add(folder.id, book.why)}; its time is spent")
-        used = {"trials": 0, "wall_clock": book.seconds, "gpu_hours": hours_used(spec, book)}
+        hours = hours_used(spec.resources, book)
+        used = {"trials": 0, "wall_clock": book.seconds, "gpu_hours": hours}
         spec = spec.model_copy(update={"budget": spec.budget.plus(more, used)})
     data = prepare_data(spec)
     for warning in compare(book.origin, origin(spec, data)):

@@ -20,7 +20,7 @@ from search.home import Folder, Home
 from search.lease import is_driven
 from search.progress import best_config, clock, compact, front_table, result_table, time_left
 from search.record import delivered
-from search.spec import Resources, SearchSpec
+from search.spec import Resources
 
 # why a complete search ended, and how `resume` adds to it
 SPENT = {
@@ -57,9 +57,6 @@ def status_of(folder: Folder) -> dict[str, Any]:
     running, limits = book.state == "running", book.spec["budget"]
     now = time.time() if running else None
     need = Resources.model_validate(book.spec["resources"])
-    spec = SearchSpec.model_construct(
-        name=book.id, resources=need
-    )  # all of it that hours depend on
     return {
         "id": book.id,
         "state": book.state,
@@ -74,7 +71,7 @@ def status_of(folder: Folder) -> dict[str, Any]:
                 "of": limits["wall_clock"],
             },
             "gpu_hours": {
-                "used": round(hours_used(spec, book, now), 4),
+                "used": round(hours_used(need, book, now), 4),
                 "of": limits["gpu_hours"],
                 "counts": "GPU" if need.gpu else "CPU",
             },
