@@ -54,6 +54,7 @@ def draw_all(book: Book, content: Context, folder: Path) -> dict[str, Drawing]:
                 continue
             figure, note = drawn
             figure.savefig(folder / f"{name}.png", dpi=DPI)
+            figure.set_layout_engine("none")  # laid out once, which takes the most time
             stream = io.StringIO()
             figure.savefig(stream, format="svg", metadata={"Date": None})
         drawings[name] = Drawing(name, title, note, stream.getvalue())

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import TextIOBase
@@ -14,7 +15,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import Callback
-from ray.tune.execution import class_cache
+from ray.tune.execution import class_cache, tune_controller
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -22,11 +23,12 @@ from ray.tune.search import Searcher
 from search.control import Request, take
 from search.dashboard import TRIALS_OF
 from search.engine import Engine
-from search.errors import Fenced, StorageAway
+from search.errors import Fenced, SearchFailed, StorageAway
 from search.history import Trial
 from search.home import Folder
 from search.leftovers import Sweeper
 from search.logs import Stamped
+from search.lost import Actors, without_memory
 from search.shipping import moved
 from search.spec import SearchSpec
 from trainable.datasets import Data
@@ -48,6 +50,13 @@ class Adapter:
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def end_without_memory(self, tune_trial: TuneTrial) -> bool:
+        """End a trial that its host had too little memory for; whether it was one."""
+        number, why = tune_trial.config["number"], without_memory(tune_trial)
+        if why is not None and number in self.engine.active:
+            self.engine.end(number, "failed", f"oom: {why}")
+        return why is not None
 
     def fail(self, error: Exception) -> None:
         """End the search with this error, which Tune would bury under tracebacks of its own."""
@@ -136,6 +145,9 @@ class EngineScheduler(Adapter, FIFOScheduler):
         decision: str = self.CONTINUE if goes_on else self.STOP
         return decision
 
+    def on_trial_error(self, _: Any, tune_trial: TuneTrial) -> None:
+        self.end_without_memory(tune_trial)
+
 
 class EngineCallback(Adapter, Callback):
     """Tells the engine that a trial has started, takes up requests, and ends trials that hang."""
@@ -156,7 +168,8 @@ class EngineCallback(Adapter, Callback):
     def on_trial_recover(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        self.engine.lose(trial.config["number"])
+        if not self.end_without_memory(trial):  # if it was, its next process is ended at once
+            self.engine.lose(trial.config["number"])
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         if time.monotonic() - self.looked_at < LOOK_EVERY:
@@ -253,6 +266,7 @@ def tune_trials(
     runs = trainable(spec, data)
     # searches on one cluster must not run each other's code; and so its processes can be told
     runs.__name__ = runs.__qualname__ = TRIALS_OF + (engine.book.job or folder.id)
+    tune_controller.RayActorManager = Actors  # type: ignore[attr-defined]
     # Tune would copy these from the driver into what everybody with access to the cluster can read
     class_cache.ENV_VARS_TO_PROPAGATE -= SECRETS
     tuner = tune.Tuner(
@@ -281,4 +295,10 @@ def tune_trials(
     with folder.log.open("a") as file:
         log = Stamped(file)
         with redirect_stdout(log), redirect_stderr(log), rays_words(log):
-            tuner.fit()  # what Tune says on its own is for the log
+            try:
+                tuner.fit()  # what Tune says on its own is for the log
+            except Exception as error:  # whatever it is, the trials go on from where they are
+                traceback.print_exc()
+                engine.error = engine.error or SearchFailed(
+                    f"Ray ended {folder.id}: {str(error).splitlines()[0]} (more in {folder.log})"
+                )

@@ -144,7 +144,7 @@ def test_training_improves_quality(digits: Data) -> None:
     found = []
     for step in (0, 32, 160):
         train_until(state, step * 32)
-        found.append(measure(state, "raw"))
+        found.append(measure(state, "raw")[0])
     assert set(found[0]) == set(QUALITY_METRICS)
     mmds = [values["quality_mmd"] for values in found]
     assert mmds[0] > 2 * mmds[1] > 4 * mmds[2] > 0
@@ -299,4 +299,4 @@ def test_samples_that_are_not_finite_do_not_cost_the_training(digits: Data) -> N
     state = TrainState(config, digits)
     with torch.no_grad():
         next(state.model.parameters()).fill_(float("nan"))
-    assert measure(state, "raw") == {"quality_error": "quality: some samples are not finite"}
+    assert measure(state, "raw")[0] == {"quality_error": "quality: some samples are not finite"}

@@ -23,7 +23,7 @@ from trainable.shelf import Frozen, ImportString, Listed
 
 VALIDATION_SHARE = 0.04  # of the training time; a step costs about three forward passes
 FEWEST, MAX_VALIDATION_EXAMPLES = 32, 4096
-QUALITY_SHARE = 0.08  # of the training time, for sampling; features and distances add a little
+QUALITY_SHARE = 0.04  # of the training time, for sampling; features and distances add a little
 QUALITY_SAMPLES = 500
 QUALITY_STEPS = (10, 40)  # of the solver: at least, at most
 

@@ -9,6 +9,7 @@ examples, so they compare trials of one search, and not searches.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data, FiledPart, Part
 from trainable.features import NO_LABELS, Extractor, build_extractor, extract
+from trainable.images import GRID_IMAGES, is_image, write_grid
 from trainable.report import sample
 from trainable.tensors import scaled, view
 from trainable.train import TrainState
@@ -29,21 +31,32 @@ SEED = 17
 FITTED_OF_FILES = 8192  # examples of data larger than memory that a classifier is fitted to
 
 
-def measure(state: TrainState, weights: str) -> dict[str, Any]:
-    """The quality of samples drawn with the named weights, and its references.
+def finish(state: TrainState, weights: str, grid: Path | None = None) -> dict[str, Any]:
+    """Measure the samples of a training that is complete; of images, write some to `grid`."""
+    found, samples = measure(state, weights)
+    if grid is not None and is_image(state.data.shape) and state.config.loss is None:
+        in_turn = state.batches.labels is not None  # all classes, or the first conditions
+        if samples is None or in_turn or len(samples) < GRID_IMAGES:
+            samples = sample(state, weights, GRID_IMAGES)
+        write_grid(samples[:GRID_IMAGES], grid)
+    return found
 
-    Empty where it is switched off, or where budget or data are too small to say anything. It
+
+def measure(state: TrainState, weights: str) -> tuple[dict[str, Any], Tensor | None]:
+    """The quality of samples drawn with the named weights and its references, and the samples.
+
+    Nothing where it is switched off, or where budget or data are too small to say anything. It
     draws from no random stream of the training. A training that is done is not lost because it
     can't be measured: the reason then is `quality_error`.
     """
     try:
         yardstick = yardstick_for(state)
         if yardstick is None:
-            return {}
-        labels, steps = yardstick.labels, yardstick.steps
-        return yardstick.values(sample(state, weights, yardstick.count, steps, labels))
+            return {}, None
+        samples = sample(state, weights, yardstick.count, yardstick.steps, yardstick.labels)
+        return yardstick.values(samples), samples
     except ValueError as error:
-        return {"quality_error": str(error)}
+        return {"quality_error": str(error)}, None
 
 
 def try_features(settings: TrialSettings, data: Data) -> None:

@@ -11,11 +11,10 @@ from trainable.build import check_device
 from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data, load_data
 from trainable.errors import BadInput
-from trainable.images import GRID_IMAGES, is_image, write_grid
 from trainable.plain import to_json
 from trainable.preflight import try_model, try_optimizer
-from trainable.quality import measure, try_features
-from trainable.report import next_report, report, sample
+from trainable.quality import finish, try_features
+from trainable.report import next_report, report
 from trainable.shelf import use_code
 from trainable.train import TrainState, train_until
 
@@ -46,14 +45,12 @@ def train(
         train_until(state, next_report(config, [], state.samples)[0])
         metrics = report(state) | {"diverged_at": state.diverged_at}
         if state.samples >= config.samples and state.diverged_at is None:
-            metrics |= measure(state, metrics["weights"])
+            metrics |= finish(state, metrics["weights"], out and out / "samples.png")
         if progress:
             progress(metrics)
     if out:
         checkpoint.save(state, out / checkpoint.NAME, metrics)
         (out / "metrics.json").write_text(to_json(metrics, indent=2) + "\n")
-        if is_image(state.data.shape) and config.loss is None:
-            write_grid(sample(state, metrics["weights"], GRID_IMAGES), out / "samples.png")
     return metrics
 
 

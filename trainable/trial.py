@@ -14,15 +14,14 @@ import torch
 from ray import tune
 
 from trainable import checkpoint
-from trainable.build import free_memory, limit_memory
+from trainable.build import free_memory, limit_memory, settle
 from trainable.config import TrialConfig
 from trainable.datasets import Data
 from trainable.gang import Gang, GangBroken
-from trainable.images import GRID_IMAGES, is_image, write_grid
 from trainable.kept import GRID, Kept, Superseded
 from trainable.output import capture
-from trainable.quality import measure
-from trainable.report import next_report, report, sample
+from trainable.quality import finish
+from trainable.report import next_report, report
 from trainable.shelf import use_code
 from trainable.storage import StorageError
 from trainable.train import TrainState, train_until
@@ -122,15 +121,12 @@ class Training:
             return metrics
         finished = state.samples >= state.config.samples
         if finished and state.diverged_at is None:
-            metrics |= measure(state, metrics["weights"])
+            metrics |= finish(state, metrics["weights"], self.folder / GRID)
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
         self.reports = [*self.reports, metrics][-checkpoint.TAIL :]
-        if finished and is_image(self.data.shape) and state.config.loss is None:
-            grid = self.folder / GRID
-            write_grid(sample(state, metrics["weights"], GRID_IMAGES), grid)
-            if self.kept is not None:
-                self.kept.storage.upload(grid, GRID)
+        if self.kept is not None and finished and (grid := self.folder / GRID).exists():
+            self.kept.storage.upload(grid, GRID)
         if self.kept is not None and (at_rung or finished):
             self.kept.wait()  # it may go on from there elsewhere, as soon as this is reported
         return metrics
@@ -195,6 +191,7 @@ class DiffusionTrial(Training, tune.Trainable):
 
     def setup(self, config: dict[str, Any], data: Data | None = None) -> None:
         assert data is not None
+        settle()
         self.data = data
         self.begin(config)
 

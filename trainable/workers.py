@@ -94,6 +94,8 @@ def answer(call: ObjectRef[dict[str, Any]]) -> dict[str, Any]:
     try:
         told: dict[str, Any] = ray.get(call)
         return told
+    except ray.exceptions.OutOfMemoryError as error:
+        return {"failure": "oom", "why": f"the host of a worker ran out of memory: {error}"}
     except ray.exceptions.RayError as error:
         return {"failure": LOST, "why": f"a worker's process was lost: {error}"}
 
@@ -114,8 +116,11 @@ class Worker:
     """One worker of a gang, in a process of its own."""
 
     def __init__(self, data: Any, rank: int, size: int, logdir: str) -> None:
-        from trainable.trial import Training  # here, so that GangTrial's process needs no torch
+        # here, so that GangTrial's process needs no torch
+        from trainable.build import settle
+        from trainable.trial import Training
 
+        settle()
         self.rank, self.size = rank, size
         self.host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         self.training = Training()
