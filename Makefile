@@ -24,7 +24,7 @@ run: $(INSTALLED)  ## the main job: search the optimizer for a small U-Net on ha
 	@$(BIN)/diffsweep run search/specs/digits.yaml
 
 test: $(INSTALLED)  ## all tests but the slow ones
-	@$(BIN)/python -m pytest -q -m "not slow"
+	@$(BIN)/python -m pytest -q -m "not slow" -n 2 --dist loadgroup
 
 slow: $(INSTALLED)  ## whole searches that fail, wait, or change hosts (minutes each)
 	@$(BIN)/python -m pytest -q -m slow

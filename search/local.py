@@ -8,7 +8,9 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from search.errors import BadInput, SearchFailed
@@ -120,7 +122,9 @@ def own_ray(shared_bytes: int) -> Iterator[None]:
     # renamed once it is locked, so that nobody takes it for an orphan in between
     folder = draft.rename(draft.with_name(PREFIX + draft.name.removeprefix("ds-")))
     try:
-        start(shared_bytes, folder)
+        with ThreadPoolExecutor(1) as pool:  # Ray takes seconds to start, and Tune to import
+            pool.submit(import_module, "search.tuning")
+            start(shared_bytes, folder)
         yield
     finally:
         ray.shutdown()

@@ -194,7 +194,7 @@ def test_the_yardstick_is_made_once_for_trials_of_one_dataset(digits: Data) -> N
 
 def test_what_is_measured_follows_the_budget() -> None:
     main = settings(steps=400, batch_size=64).affordable_quality()
-    assert main is not None and (main.samples, main.steps) == (204, 30)
+    assert main is not None and (main.samples, main.steps) == (204, 15)
     assert main.samples * main.steps <= 0.1 * 3 * 400 * 64
     long = settings(steps=10_000).affordable_quality()
     assert long is not None and (long.samples, long.steps) == (500, 40)
