@@ -142,7 +142,15 @@ class Recorder:
         written = self.folder.history.stat().st_size
         return written if self.mirror is None else min(written, self.mirror.size())
 
+    def _await_trials(self) -> None:
+        """Leave the processor to what leads to the first trial: MLflow takes seconds to import."""
+        while not (
+            self._closing.is_set() or b'"event": "begin"' in self.folder.history.read_bytes()
+        ):
+            self._wake.wait(PERIOD)
+
     def _work(self) -> None:
+        self._await_trials()
         wait, store = PERIOD, None
         deadline = float("inf")
         while not self._given_up.is_set():

@@ -10,6 +10,7 @@ from typing import Any
 from search.asha import LEAST_WORTH
 from search.verdict import NOT_SHOWN
 
+UNEQUAL = 2  # times as many trials for one optimizer as for another: too unlike to compare
 MANY = 3  # more than so many are named together, without an interval for each
 
 
@@ -134,12 +135,26 @@ def warnings_of(content: dict[str, Any]) -> list[str]:
             )
         if not row["complete"]:
             found.append(f"{name} has no complete trial, so nothing can be said about it.")
-    found += _early_stopping(content["rungs"])
+    found += [*_effort(content), *_early_stopping(content["rungs"])]
     for why, count in content["quality_errors"].items():
         found.append(f"The samples of {count} trials could not be measured: {why}.")
     for name in content["unstable"]:
         found.append(f"{name} did not complete all its confirm trials, so it is not judged.")
     return found
+
+
+def _effort(content: dict[str, Any]) -> Iterator[str]:
+    """That a verdict favours some optimizers, which were tuned with far more trials."""
+    trials = {n: row["trials"] for n, row in content["optimizers"].items() if row["confirmed"]}
+    if not content["verdicts"] or not trials:
+        return
+    most, least = max(trials, key=trials.__getitem__), min(trials, key=trials.__getitem__)
+    if trials[most] >= UNEQUAL * trials[least]:
+        yield (
+            f"{most} was tuned with {trials[most]} trials and {least} with {trials[least]}, so "
+            "the verdict is about what was found for each, not about what each can reach. "
+            "allocation: equal gives all the same."
+        )
 
 
 def _early_stopping(rungs: list[dict[str, Any]]) -> Iterator[str]:

@@ -202,7 +202,9 @@ def test_what_is_measured_follows_the_budget() -> None:
     assert edm is not None and 2 * edm.samples * edm.steps <= 0.1 * 3 * 400 * 64
     assert settings(steps=2).affordable_quality() is None
     assert settings(quality=None).affordable_quality() is None
-    some = settings(quality={"samples": 32}).resolve(optimizer={"type": "adam", "lr": 1e-3})
+    some = settings(steps=2000, quality={"samples": 32}).resolve(
+        optimizer={"type": "adam", "lr": 1e-3}
+    )
     assert some.quality is not None and (some.quality.samples, some.quality.steps) == (32, 40)
     other = settings(steps=400).resolve(optimizer={"type": "adam", "lr": 1e-3}, batch_size=16)
     assert other.quality == main  # the same for every trial of a search

@@ -211,6 +211,23 @@ def test_ranks_at_a_rung_that_end_otherwise_are_a_warning() -> None:
     assert len(told) == 1 and "was overruled up to 32 samples" in told[0]
 
 
+def test_a_verdict_between_unequal_efforts_is_a_warning() -> None:
+    writer = Writer(confirm={"seeds": 4})
+    winners = writer.search({"adam": 0.20, "sgd": 0.21, "rmsprop": 0.25})
+    each = report_of(writer.book)["optimizers"]["adam"]["trials"]
+    writer.confirm(winners, CONFIRMED)
+
+    def told() -> list[str]:
+        return [w for w in report_of(writer.book)["warnings"] if "was tuned with" in w]
+
+    for _ in range(each - 1):
+        writer.trial("adam", 1e-3, curve(0.3))
+    assert not told()
+    writer.trial("adam", 1e-3, curve(0.3))
+    (said,) = told()
+    assert said.startswith(f"adam was tuned with {2 * each} trials and sgd with {each}, so")
+
+
 def test_importance_needs_enough_trials_and_finds_what_mattered() -> None:
     writer = Writer()
     rng = np.random.default_rng(0)

@@ -9,6 +9,7 @@ examples, so they compare trials of one search, and not searches.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,20 @@ SEED = 17
 FITTED_OF_FILES = 8192  # examples of data larger than memory that a classifier is fitted to
 
 
-def finish(state: TrainState, weights: str, grid: Path | None = None) -> dict[str, Any]:
-    """Measure the samples of a training that is complete; of images, write some to `grid`."""
+def finish(state: TrainState, metrics: dict[str, Any], grid: Path | None = None) -> dict[str, Any]:
+    """The last report of a training that is complete, with its samples measured too.
+
+    Of images, some are written to `grid`. It is part of the validation, and of its seconds.
+    """
+    began, weights = time.perf_counter(), metrics["weights"]
     found, samples = measure(state, weights)
     if grid is not None and is_image(state.data.shape) and state.config.loss is None:
         in_turn = state.batches.labels is not None  # all classes, or the first conditions
         if samples is None or in_turn or len(samples) < GRID_IMAGES:
             samples = sample(state, weights, GRID_IMAGES)
         write_grid(samples[:GRID_IMAGES], grid)
-    return found
+    seconds = metrics["validation_seconds"] + time.perf_counter() - began
+    return metrics | found | {"validation_seconds": seconds}
 
 
 def measure(state: TrainState, weights: str) -> tuple[dict[str, Any], Tensor | None]:

@@ -45,7 +45,7 @@ def train(
         train_until(state, next_report(config, [], state.samples)[0])
         metrics = report(state) | {"diverged_at": state.diverged_at}
         if state.samples >= config.samples and state.diverged_at is None:
-            metrics |= finish(state, metrics["weights"], out and out / "samples.png")
+            metrics = finish(state, metrics, out and out / "samples.png")
         if progress:
             progress(metrics)
     if out:

@@ -121,7 +121,7 @@ class Training:
             return metrics
         finished = state.samples >= state.config.samples
         if finished and state.diverged_at is None:
-            metrics |= finish(state, metrics["weights"], self.folder / GRID)
+            metrics = finish(state, metrics, self.folder / GRID)
         if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
             self.write_checkpoint(metrics)
         self.reports = [*self.reports, metrics][-checkpoint.TAIL :]
