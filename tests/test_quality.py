@@ -12,10 +12,12 @@ import pytest
 import scipy.linalg
 import torch
 from conftest import make_config
+from PIL import Image
 
 from trainable.config import TrialSettings
 from trainable.datasets import Data, Part, load_data
 from trainable.features import build_extractor, extract, fitted
+from trainable.images import GRID_SIZE, write_points
 from trainable.metrics import QUALITY_METRICS
 from trainable.quality import (
     BANDWIDTHS,
@@ -178,6 +180,9 @@ def test_quality_changes_no_number_of_the_training(
     assert {k: v for k, v in ours.items() if k not in timing} == {
         k: v for k, v in plain.items() if k not in timing
     }
+    shown = {"digits", "points"}  # with samples measured or without
+    drawn = [(tmp_path / name / "samples.png").exists() for name in ("plain", "meas")]
+    assert drawn == [dataset["type"] in shown] * 2
     saved = [torch.load(tmp_path / name / "checkpoint.pt") for name in ("plain", "meas")]
     assert torch.equal(saved[0]["rng"]["torch"], saved[1]["rng"]["torch"])
 
@@ -190,6 +195,21 @@ def test_the_yardstick_is_made_once_for_trials_of_one_dataset(digits: Data) -> N
     assert first is second
     other = make_config(dataset=data, quality=quality | {"samples": 32})
     assert yardstick_for(TrainState(other, digits)) is not first
+
+
+def test_points_are_drawn_where_they_lie(tmp_path: Path) -> None:
+    path = tmp_path / "samples.png"
+    points = torch.tensor([[0.0, 9.0, 0.0], [2.0, 9.0, 1.0]])  # the second is not shown of three
+    write_points(points, 4.0, path)
+    with Image.open(path) as picture:
+        dark = {
+            (x, y)
+            for x in range(0, GRID_SIZE, 64)
+            for y in range(0, GRID_SIZE, 64)
+            if picture.getpixel((x, y)) == 0
+        }
+    middle = GRID_SIZE // 2
+    assert dark == {(middle, middle), (middle + 128, middle - 64)}  # right, and up
 
 
 def test_what_is_measured_follows_the_budget() -> None:

@@ -1,4 +1,4 @@
-"""Sample grids, for people to look at."""
+"""Pictures of samples, for people to look at."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import math
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import torch
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 GRID_IMAGES = 36
 GRID_SIZE = 512  # pixels of a grid's longer side, about
+POINTS, DOT = 256, 2  # how many are drawn where none were measured; pixels of a dot's radius
 
 
 def is_image(shape: tuple[int, ...]) -> bool:
@@ -39,3 +41,14 @@ def write_grid(x: Tensor, path: Path) -> None:
     picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST).save(
         path
     )
+
+
+def write_points(x: Tensor, limit: float, path: Path) -> None:
+    """Write points x, [N, 2 or 3] within +-limit, as dots in a square; of three, the outer two."""
+    picture = Image.new("L", (GRID_SIZE, GRID_SIZE), 255)
+    pen = ImageDraw.Draw(picture)
+    across, up = x[:, 0], -x[:, -1]
+    for point in torch.stack((across, up), 1).div(limit).add(1).mul(GRID_SIZE / 2).tolist():
+        pen.ellipse([*(place - DOT for place in point), *(place + DOT for place in point)], fill=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)

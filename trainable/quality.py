@@ -20,7 +20,7 @@ from torch import Tensor
 from trainable.config import TrialConfig, TrialSettings
 from trainable.datasets import Data, FiledPart, Part
 from trainable.features import NO_LABELS, Extractor, build_extractor, extract
-from trainable.images import GRID_IMAGES, is_image, write_grid
+from trainable.images import GRID_IMAGES, POINTS, is_image, write_grid, write_points
 from trainable.report import sample
 from trainable.tensors import scaled, view
 from trainable.train import TrainState
@@ -35,17 +35,28 @@ FITTED_OF_FILES = 8192  # examples of data larger than memory that a classifier 
 def finish(state: TrainState, metrics: dict[str, Any], grid: Path | None = None) -> dict[str, Any]:
     """The last report of a training that is complete, with its samples measured too.
 
-    Of images, some are written to `grid`. It is part of the validation, and of its seconds.
+    What can be looked at is drawn to `grid`. It is part of the validation, and of its seconds.
     """
     began, weights = time.perf_counter(), metrics["weights"]
     found, samples = measure(state, weights)
-    if grid is not None and is_image(state.data.shape) and state.config.loss is None:
-        in_turn = state.batches.labels is not None  # all classes, or the first conditions
-        if samples is None or in_turn or len(samples) < GRID_IMAGES:
-            samples = sample(state, weights, GRID_IMAGES)
-        write_grid(samples[:GRID_IMAGES], grid)
+    if grid is not None and state.config.loss is None:
+        draw(state, weights, samples, grid)
     seconds = metrics["validation_seconds"] + time.perf_counter() - began
     return metrics | found | {"validation_seconds": seconds}
+
+
+def draw(state: TrainState, weights: str, samples: Tensor | None, path: Path) -> None:
+    """Draw images, or points of two or three dimensions: those that were measured, if it can be.
+
+    With labels a grid shows all classes in turn.
+    """
+    if is_image(state.data.shape):
+        if samples is None or state.batches.labels is not None or len(samples) < GRID_IMAGES:
+            samples = sample(state, weights, GRID_IMAGES)
+        write_grid(samples[:GRID_IMAGES], path)
+    elif state.data.shape in ((2,), (3,)):
+        points = sample(state, weights, POINTS) if samples is None else samples
+        write_points(points, state.limit, path)
 
 
 def measure(state: TrainState, weights: str) -> tuple[dict[str, Any], Tensor | None]:
