@@ -48,11 +48,6 @@ def planned(book: Book) -> int:
     return groups * wanted.top * wanted.seeds
 
 
-def is_settled(book: Book) -> bool:
-    """Whether the search's trials are through, so that its winners are known."""
-    return not any(trial.state in AT_WORK for trial in book.stage("search"))
-
-
 def owed(book: Book, wanted: Confirm) -> list[tuple[Trial, int]]:
     """Winners and seeds that were not asked for yet.
 

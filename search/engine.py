@@ -13,11 +13,13 @@ from typing import Any
 from search.analysis import best_paused
 from search.arms import Arms
 from search.budget import asked, out_of_time, reached
-from search.confirm import ask_event, is_settled, owed
+from search.confirm import AT_WORK, ask_event, owed
 from search.errors import SearchFailed, StorageAway
 from search.history import ENDED, History, Trial
 from search.space import baselines
 from search.spec import SearchSpec
+
+SPENT = ("trials", "wall_clock", "gpu_hours", "confirm")  # why only winners are trained from here
 
 
 @dataclass
@@ -249,15 +251,26 @@ class Engine:
         return None
 
     def _confirmation(self) -> Trial | None:
-        """A confirm trial that is owed, once the search's own trials are through."""
-        spent = self.stopping in ("trials", "wall_clock", "gpu_hours")
-        through = (spent and is_settled(self.book)) or self.stopping == "confirm"
-        if self.spec.confirm is None or not through:
+        """A confirm trial that is owed, of a winner that no other trial can replace any more."""
+        if self.spec.confirm is None or self.stopping not in SPENT:
             return None
         for winner, seed in owed(self.book, self.spec.confirm):
-            event = self.history.write("ask", **ask_event(self.book, winner, seed))
-            return self.book.trials[event["trial"]]
+            if self._is_settled(winner):
+                event = self.history.write("ask", **ask_event(self.book, winner, seed))
+                return self.book.trials[event["trial"]]
         return None
+
+    def _is_settled(self, winner: Trial) -> bool:
+        """Whether no trial at work competes with a winner, now that no new ones come.
+
+        With `equal`, optimizers don't compete, so the first is confirmed while others still train.
+        """
+        if self.stopping == "confirm":
+            return True
+        assert self.spec.confirm is not None
+        alone = self.spec.confirm.per == "optimizer"
+        peers = self.arms.of(winner).peers(self.book) if alone else self.book.stage("search")
+        return not any(t.number in self.active or t.state in AT_WORK for t in peers)
 
     def _spent(self) -> str | None:
         """The budget that is spent, if one is."""

@@ -108,6 +108,51 @@ def test_nothing_is_confirmed_before_all_trials_of_the_search_are_through(
     assert first is not None and (first.stage, first.source) == ("confirm", 3)
 
 
+def test_with_equal_allocation_a_winner_is_confirmed_while_another_optimizer_still_trains(
+    begin: Begin, tmp_path: Path
+) -> None:
+    engine = begin(spec_with(allocation="equal"), tmp_path / "history.jsonl")
+    at_work = [trial for _ in range(4) if (trial := engine.next()) is not None]
+    mine, others = ([t for t in at_work if t.optimizer == name] for name in ("sgd", "adam"))
+    finish(engine, mine[0], 0.5)
+    assert engine.next() is None  # its other trial may become better
+    finish(engine, mine[1], 0.4)
+    confirmed = [engine.next() for _ in range(4)]
+    assert [t and (t.stage, t.source, t.config["seed"]) for t in confirmed[:3]] == [
+        ("confirm", mine[1].number, seed) for seed in SEEDS
+    ]
+    assert confirmed[3] is None  # all that is known to be owed
+    for trial, loss in zip(others, (0.3, 0.2), strict=True):
+        finish(engine, trial, loss)
+    assert {t.source for t in play(engine)} == {others[1].number}
+    assert len(engine.book.stage("confirm")) == 6
+
+
+def test_of_the_whole_search_nothing_is_confirmed_while_any_trial_is_at_work(
+    begin: Begin, tmp_path: Path
+) -> None:
+    spec = spec_with({"per": "search"}, allocation="equal")
+    engine = begin(spec, tmp_path / "history.jsonl")
+    at_work = [trial for _ in range(4) if (trial := engine.next()) is not None]
+    for trial in at_work[:3]:
+        finish(engine, trial, 0.5)
+    assert engine.next() is None
+
+
+def test_a_trial_that_goes_on_after_a_resume_is_awaited_from_the_moment_it_is_chosen(
+    begin: Begin, tmp_path: Path
+) -> None:
+    engine = begin(spec_with(), tmp_path / "history.jsonl")
+    at_work = [trial for _ in range(4) if (trial := engine.next()) is not None]
+    for trial in at_work[:3]:
+        finish(engine, trial, 0.5)
+    engine.end(at_work[3].number, "paused", "search interrupted", again=True)
+    later = Engine(engine.spec, engine.history)
+    again = later.next()
+    assert again is not None and again.number == at_work[3].number
+    assert later.next() is None  # its process has yet to start
+
+
 def test_nothing_stops_a_confirm_trial_early(begin: Begin, tmp_path: Path) -> None:
     searched = {"scheduler": {"type": "asha", "min_results": 2}, "budget": {"trials": 4}}
     engine = begin(spec_with(**searched), tmp_path / "history.jsonl")
