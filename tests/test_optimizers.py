@@ -199,7 +199,7 @@ def test_an_optimizer_of_ones_own_brings_its_space(data: Data) -> None:
         TrainState(make_config({"type": "torch.optim:Adam", "lr": 1e-3, "unknown": 1}), data)
 
 
-@pytest.mark.parametrize("name", set(OPTIMIZERS) - set(HERE))
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - set(HERE)))
 def test_eight_bits_are_refused_in_one_line_without_cuda(name: str, data: Data) -> None:
     expected = f"optimizer {name} needs a CUDA device, got cpu"
     with pytest.raises(ValueError, match=expected):
