@@ -29,6 +29,7 @@ from search.store import Store
 
 BATCH = 500  # events delivered in one go
 PERIOD = 1.0  # seconds between deliveries
+HEAD_START = 30.0  # seconds at most that the first trial may take to begin before MLflow is there
 LONGEST_WAIT = 30.0  # seconds between attempts while MLflow is away
 PATIENCE = 60.0  # seconds to deliver the rest when the search has ended, while people wait
 UNWATCHED = 600.0  # seconds of a driver that nobody waits for
@@ -144,10 +145,11 @@ class Recorder:
 
     def _await_trials(self) -> None:
         """Leave the processor to what leads to the first trial: MLflow takes seconds to import."""
-        while not (
-            self._closing.is_set() or b'"event": "begin"' in self.folder.history.read_bytes()
-        ):
-            self._wake.wait(PERIOD)
+        deadline = time.monotonic() + HEAD_START
+        while time.monotonic() < deadline and not self._closing.is_set():
+            if b'"event": "begin"' in self.folder.history.read_bytes():
+                return
+            self._closing.wait(PERIOD)
 
     def _work(self) -> None:
         self._await_trials()
