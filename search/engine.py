@@ -19,7 +19,12 @@ from search.history import ENDED, History, Trial
 from search.space import baselines
 from search.spec import SearchSpec
 
-SPENT = ("trials", "wall_clock", "gpu_hours", "confirm")  # why only winners are trained from here
+NO_MORE = (
+    "trials",
+    "wall_clock",
+    "gpu_hours",
+    "confirm",
+)  # why only winners are trained from here
 
 
 @dataclass
@@ -252,7 +257,7 @@ class Engine:
 
     def _confirmation(self) -> Trial | None:
         """A confirm trial that is owed, of a winner that no other trial can replace any more."""
-        if self.spec.confirm is None or self.stopping not in SPENT:
+        if self.spec.confirm is None or self.stopping not in NO_MORE:
             return None
         for winner, seed in owed(self.book, self.spec.confirm):
             if self._is_settled(winner):

@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from search.errors import BadInput, Fenced
-from search.history import Book, Event, Mirror
+from search.history import Book, Event, Mirror, events
 from search.home import Folder, Home
 from search.spec import SearchSpec
 from search.storage import check_local
@@ -147,7 +147,7 @@ class Recorder:
         """Leave the processor to what leads to the first trial: MLflow takes seconds to import."""
         deadline = time.monotonic() + HEAD_START
         while time.monotonic() < deadline and not self._closing.is_set():
-            if b'"event": "begin"' in self.folder.history.read_bytes():
+            if any(event["event"] == "begin" for event in events(self.folder.history)):
                 return
             self._closing.wait(PERIOD)
 

@@ -27,22 +27,26 @@ QUALITY_SHARE = 0.04  # of the training time, for sampling; features and distanc
 QUALITY_SAMPLES = 500
 QUALITY_STEPS = (10, 40)  # of the solver: at least, at most
 
+
+def _matching(pattern: re.Pattern[str], expected: str) -> AfterValidator:
+    """What refuses a text that the pattern does not match, in words."""
+
+    def check(given: str) -> str:
+        if not pattern.fullmatch(given):
+            raise ValueError(f"expected {expected}, got {given!r}")
+        return given
+
+    return AfterValidator(check)
+
+
 EMA = re.compile(r"(power-)?0?\.\d+")
-
-
-def _known_ema(given: str) -> str:
-    if not EMA.fullmatch(given):
-        raise ValueError(
-            f"expected a decay below 1 such as 0.999, or power-0.75, whose decay at step n is "
-            f"1 - (1 + n)^-0.75, got {given!r}"
-        )
-    return given
-
-
 EmaName = Annotated[  # YAML reads 0.999 as a number
     str,
     BeforeValidator(lambda given: str(given) if isinstance(given, float) else given),
-    AfterValidator(_known_ema),
+    _matching(
+        EMA,
+        "a decay below 1 such as 0.999, or power-0.75, whose decay at step n is 1 - (1 + n)^-0.75",
+    ),
     Field(json_schema_extra={"type": ["string", "number"], "pattern": f"^{EMA.pattern}$"}),
 ]
 
@@ -121,18 +125,13 @@ class Augmentation(Frozen):
 
 FEATURE_FILES = ("onnx:", "torchscript:")  # before the path of a file that has them
 FEATURES = re.compile(r"random|kmeans|labels|(onnx|torchscript):.+|[\w.]+:\w+")
-
-
-def _known_features(given: str) -> str:
-    if not FEATURES.fullmatch(given):
-        raise ValueError(
-            f"expected random, kmeans, labels, onnx:FILE, torchscript:FILE or "
-            f"package.module:attribute, got {given!r}"
-        )
-    return given
-
-
-Features = Annotated[str, AfterValidator(_known_features)]
+Features = Annotated[
+    str,
+    _matching(
+        FEATURES,
+        "random, kmeans, labels, onnx:FILE, torchscript:FILE or package.module:attribute",
+    ),
+]
 
 
 class Quality(Frozen):

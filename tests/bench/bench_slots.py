@@ -25,20 +25,16 @@ from search.history import Book, events, read_book
 from search.home import Home
 from search.local import concurrency
 from search.spec import SearchSpec
+from search.standing import seconds
 
 MAIN = Path(__file__).parents[2] / "search" / "specs" / "digits.yaml"
 
 
 def busy(book: Book) -> tuple[float, float]:
     """Seconds of all trials in training steps, and in validations."""
-    training = validation = 0.0
-    for trial in book.trials.values():
-        before = 0
-        for report in trial.reports:
-            if report["step"] > before and report["steps_per_second"]:
-                training += (report["step"] - before) / report["steps_per_second"]
-                validation += report["validation_seconds"]
-            before = report["step"]
+    trials = book.trials.values()
+    training = sum(seconds(trial) for trial in trials)
+    validation = sum(r["validation_seconds"] for trial in trials for r in trial.reports)
     return training, validation
 
 
