@@ -19,12 +19,8 @@ from search.history import ENDED, History, Trial
 from search.space import baselines
 from search.spec import SearchSpec
 
-NO_MORE = (
-    "trials",
-    "wall_clock",
-    "gpu_hours",
-    "confirm",
-)  # why only winners are trained from here
+# why no new trials of the search come, so that only winners are trained from here
+NO_MORE = ("trials", "wall_clock", "gpu_hours", "confirm")
 
 
 @dataclass
