@@ -81,6 +81,10 @@ class Folder:
                 self.storage.download(f"trials/{number}/{GRID}", path)
         return path
 
+    def graph(self, number: int) -> Path:
+        """Where the traced network of a trial may lie, until MLflow has it."""
+        return self.trial(number) / "graph"
+
     def trial(self, number: int) -> Path:
         """Where a trial writes: its checkpoint, its sample grid."""
         return self.path / "trials" / str(number)

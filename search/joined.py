@@ -6,8 +6,8 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,16 @@ LOOK_EVERY = 2.0  # seconds between looks at the queue
 NODE_PATIENCE = 60.0  # seconds for every node to look at the storage
 
 
+class Ray(Protocol):
+    """Ray, which may still be starting."""
+
+    def wait(self) -> None:
+        """Wait until it is up. Raises SearchFailed if it does not come up."""
+
+    def end(self) -> None:
+        """The search needs it no more."""
+
+
 class Place(Protocol):
     """Where the trials of a search run."""
 
@@ -33,7 +43,7 @@ class Place(Protocol):
     def concurrency(self, spec: SearchSpec) -> int:
         """How many trials run at once. Raises BadInput if not one can."""
 
-    def ray(self, shared_bytes: int) -> AbstractContextManager[None]:
+    def ray(self, shared_bytes: int) -> AbstractContextManager[Ray]:
         """Ray, for as long as the search runs, with room for `shared_bytes` of data."""
 
 
@@ -60,9 +70,14 @@ class Joined:
             raise BadInput(too_large(spec.resources, self.dashboard))
         return limited(spec.resources, places)
 
-    @contextmanager
-    def ray(self, shared_bytes: int) -> Iterator[None]:
-        yield
+    def ray(self, shared_bytes: int) -> AbstractContextManager[Joined]:
+        return nullcontext(self)
+
+    def wait(self) -> None:
+        """Ray is up."""
+
+    def end(self) -> None:
+        """Ray is for others, too."""
 
     def wait_for_turn(self, need: Need) -> None:
         """Wait until the searches before this one have begun, and a trial fits; say why."""

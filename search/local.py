@@ -7,10 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from importlib import import_module
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from search.errors import BadInput, SearchFailed
@@ -101,35 +98,50 @@ class Here:
     def concurrency(self, spec: SearchSpec) -> int:
         return concurrency(spec)
 
-    def ray(self, shared_bytes: int) -> AbstractContextManager[None]:
-        return own_ray(shared_bytes)
+    def ray(self, shared_bytes: int) -> OwnRay:
+        return OwnRay(shared_bytes)
 
 
-@contextmanager
-def own_ray(shared_bytes: int) -> Iterator[None]:
-    """Start Ray for this process alone, with room for `shared_bytes` of data, and end it."""
-    # the token is for this process and its children; without one, Ray writes one to the home
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    os.environ |= token | ON_LOOPBACK
-    import ray
+class OwnRay:
+    """Ray for this process alone, with room for `shared_bytes` of data.
 
-    os.environ.pop("RAY_ADDRESS", None)
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    remove_orphans()
-    draft = Path(tempfile.mkdtemp(prefix="ds-"))
-    lock = DriverLock(draft / OWNED)
-    lock.__enter__()
-    # renamed once it is locked, so that nobody takes it for an orphan in between
-    folder = draft.rename(draft.with_name(PREFIX + draft.name.removeprefix("ds-")))
-    try:
-        with ThreadPoolExecutor(1) as pool:  # Ray takes seconds to start, and Tune to import
-            pool.submit(import_module, "search.tuning")
-            start(shared_bytes, folder)
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-        lock.__exit__()
+    It takes seconds to start and to end, most of which it waits for processes of its own, so
+    both happen in a thread, beside other work. It is one thread that stays: with the thread that
+    started them, Linux would end Ray's processes.
+    """
+
+    def __init__(self, shared_bytes: int) -> None:
+        self.shared_bytes = shared_bytes
+        self.thread = ThreadPoolExecutor(1, "ray")
+        self.ended: Future[None] | None = None
+
+    def __enter__(self) -> OwnRay:
+        # the token is for this process and its children; without one, Ray writes one to the home
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.environ |= token | ON_LOOPBACK
+        os.environ.pop("RAY_ADDRESS", None)
+        remove_orphans()
+        draft = Path(tempfile.mkdtemp(prefix="ds-"))
+        self.lock = DriverLock(draft / OWNED)
+        self.lock.__enter__()
+        # renamed once it is locked, so that nobody takes it for an orphan in between
+        self.folder = draft.rename(draft.with_name(PREFIX + draft.name.removeprefix("ds-")))
+        self.started = self.thread.submit(start, self.shared_bytes, self.folder)
+        return self
+
+    def wait(self) -> None:
+        """Wait until it is up. Raises SearchFailed if it does not come up."""
+        self.started.result()
+
+    def end(self) -> None:
+        """Let it end; leaving the context waits for that."""
+        if self.ended is None:
+            self.ended = self.thread.submit(stop, self.folder)
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self.thread.shutdown()
+        self.lock.__exit__()
 
 
 def start(shared_bytes: int, folder: Path) -> None:
@@ -140,6 +152,7 @@ def start(shared_bytes: int, folder: Path) -> None:
     """
     import ray
 
+    logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(
             address="local",
@@ -153,6 +166,14 @@ def start(shared_bytes: int, folder: Path) -> None:
     except Exception as error:  # Ray names no class for it
         why = str(error).strip().splitlines() or [type(error).__name__]
         raise SearchFailed(f"Ray can't be started on this machine: {why[0]}") from error
+
+
+def stop(folder: Path) -> None:
+    """End Ray, and remove its files."""
+    import ray
+
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_orphans() -> None:

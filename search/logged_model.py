@@ -32,11 +32,14 @@ TRACED = 3  # examples in the traced batch: a size of 1 would be taken for fixed
 logger = logging.getLogger("diffsweep.publish")
 
 
-def save_model(export: Path, target: Path, model: Model, code: Iterable[str]) -> str | None:
+def save_model(
+    export: Path, target: Path, model: Model, code: Iterable[str], graph: Path | None = None
+) -> str | None:
     """Write the export in a folder as an MLflow model to `target`.
 
-    `code` are the folders of the user's own modules, which go with it. Returns why there is no
-    PyTorch flavour, if there is none: torch can't export every network.
+    `code` are the folders of the user's own modules, which go with it. `graph` is where
+    `write_graph` may have written the network's. Returns why there is no PyTorch flavour, if
+    there is none: torch can't export every network.
     """
     import mlflow.pyfunc
 
@@ -55,7 +58,11 @@ def save_model(export: Path, target: Path, model: Model, code: Iterable[str]) ->
             signature=asked_for(examples),
         )
     try:
-        add_network(Exported(export, device="cpu"), target)
+        with tempfile.TemporaryDirectory() as temporary:
+            if graph is None or not graph.exists():
+                graph = Path(temporary) / "graph"
+                write_graph(Exported(export, device="cpu"), graph)
+            add_graph(graph, target)
     except Exception as error:  # torch raises many kinds; the model is of use without it
         logger.warning("no mlflow.pytorch flavour", exc_info=True)
         return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300]}"
@@ -86,14 +93,14 @@ def asked_for(examples: Examples) -> ModelSignature:
     return ModelSignature(inputs=Schema(columns), params=ParamSchema(params))
 
 
-def add_network(exported: Exported, target: Path) -> None:
-    """Add the network to the MLflow model in `target`, as its PyTorch flavour.
+def write_graph(exported: Exported, target: Path) -> None:
+    """Write the network as a graph, in an MLflow model of its own.
 
     Raises:
         ValueError: the graph is of one batch size only.
     """
     import mlflow.pytorch
-    from mlflow.models import Model, ModelSignature
+    from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
     network = exported.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -102,19 +109,23 @@ def add_network(exported: Exported, target: Path) -> None:
         TensorSpec(np.dtype(str(x.dtype).removeprefix("torch.")), (-1, *x.shape[1:]), name)
         for name, x in inputs.items()
     ]
-    with tempfile.TemporaryDirectory() as temporary:
-        native = Path(temporary) / "native"
-        mlflow.pytorch.save_model(
-            network,
-            str(native),
-            input_example=tuple(inputs.values()),
-            signature=ModelSignature(inputs=Schema(specs)),
-            serialization_format="pt2",
-            pip_requirements=[f"torch=={version('torch')}"],
-        )
-        check_any_batch(mlflow.pytorch.load_model(str(native)), exported.examples)
-        flavor = Model.load(str(native)).flavors["pytorch"]
-        shutil.copytree(native / flavor["model_data"], target / flavor["model_data"])
+    mlflow.pytorch.save_model(
+        network,
+        str(target),
+        input_example=tuple(inputs.values()),
+        signature=ModelSignature(inputs=Schema(specs)),
+        serialization_format="pt2",
+        pip_requirements=[f"torch=={version('torch')}"],
+    )
+    check_any_batch(mlflow.pytorch.load_model(str(target)), exported.examples)
+
+
+def add_graph(graph: Path, target: Path) -> None:
+    """Add the network's graph to the MLflow model in `target`, as its PyTorch flavour."""
+    from mlflow.models import Model
+
+    flavor = Model.load(str(graph)).flavors["pytorch"]
+    shutil.copytree(graph / flavor["model_data"], target / flavor["model_data"])
     model = Model.load(str(target))
     model.add_flavor("pytorch", **flavor | {"code": model.flavors["python_function"]["code"]})
     model.save(str(target / "MLmodel"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -20,6 +22,7 @@ from search.home import Folder
 from trainable.output import FORMAT, NAME, stamp
 
 STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ?(.*)", re.DOTALL)
+RAYS = ("ray.tune", "ray.train", "ray.air")  # loggers of what runs trials
 
 
 class Line(NamedTuple):
@@ -156,3 +159,23 @@ class Stamped(io.TextIOBase):
 
     def flush(self) -> None:
         self.file.flush()
+
+
+@contextmanager
+def rays_words(log: TextIO | Stamped) -> Iterator[None]:
+    """Send what Tune logs to a file: of a process that died, and of snapshots that it lacks.
+
+    What becomes of a trial is told by the history, and an error of the search is raised.
+    """
+    handler, loggers = logging.StreamHandler(log), [logging.getLogger(name) for name in RAYS]
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    before = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False  # the handler of "ray" writes to the terminal
+    try:
+        yield
+    finally:
+        for logger, propagate in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -140,8 +141,10 @@ def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, tri
         export, saved = Path(temporary) / "export", Path(temporary) / "model"
         write_export(folder, book, trial, export)
         empty = Model(model.artifact_location, run_id=run, model_id=model.model_id)
-        missing = save_model(export, saved, empty, trial.config["code"])
+        graph = folder.graph(trial.number)
+        missing = save_model(export, saved, empty, trial.config["code"], graph)
         client.log_model_artifacts(model.model_id, str(saved))
+        shutil.rmtree(graph, ignore_errors=True)
     if missing:
         client.set_logged_model_tags(model.model_id, {"diffsweep.no_pytorch_flavour": missing})
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

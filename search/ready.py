@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from search.errors import BadInput
 from search.history import read_book
 from search.home import Folder, Home, refresh
+from search.joined import Place, Ray
 from search.lease import is_driven, lease_age
 from search.spec import SearchSpec
 from search.storage import space_fault
@@ -18,23 +21,51 @@ from trainable.shelf import use_code
 DRIVER_PATIENCE = 60.0  # seconds that a resume waits for a driver that is ending
 
 
-def prepare_data(spec: SearchSpec) -> Data:
-    """Load the data and try the model on its shape, before anything starts.
+class Ready(NamedTuple):
+    """What a search has before it begins."""
+
+    concurrent: int  # trials at once
+    data: Data
+    ray: Ray  # may still be starting
+    job: str | None  # the Ray job that drives the search, if one does
+
+
+@contextmanager
+def prepared(spec: SearchSpec, place: Place) -> Iterator[Ready]:
+    """The data, loaded, and Ray, which starts while the model and the optimizers are tried.
 
     Raises:
-        BadInput: the data can't be trained on, the model does not take it, or an optimizer can't
-            be had on this machine.
+        BadInput: no trial fits, the data can't be trained on, or the model does not take it.
     """
-    from trainable.solo import try_settings
+    concurrent = place.concurrency(spec)
+    data = read_data(spec)
+    with place.ray(data.nbytes) as ray:
+        try_trial(spec, data)
+        yield Ready(concurrent, data, ray, place.job)
 
+
+def read_data(spec: SearchSpec) -> Data:
+    """Load the data. Raises BadInput: it can't be trained on."""
     try:
         use_code(spec.code)
-        data = load_data(spec.trial.dataset)
-        settings = spec.trial.model_copy(update={"device": spec.device})
+        return load_data(spec.trial.dataset)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+
+
+def try_trial(spec: SearchSpec, data: Data) -> None:
+    """Try the model on the data's shape, and the optimizers, before any trial does.
+
+    Raises:
+        BadInput: the model does not take the data, or an optimizer can't be had on this machine.
+    """
+    from trainable.solo import try_settings  # with torch, which takes seconds
+
+    settings = spec.trial.model_copy(update={"device": spec.device})
+    try:
         try_settings(settings, spec.optimizers, data)
     except ValueError as error:
         raise BadInput(str(error)) from error
-    return data
 
 
 def completed_spec(spec: SearchSpec, data: Data) -> SearchSpec:

@@ -24,7 +24,7 @@ from search.logs import tell
 from search.origin import compare, notify, origin
 from search.progress import Progress
 from search.publish import publish
-from search.ready import completed_spec, machine_notes, prepare_data, wait_for_driver
+from search.ready import Ready, completed_spec, machine_notes, prepared, wait_for_driver
 from search.record import UNWATCHED, Recorder, check_reachable, deliver_rest, tracking_uri
 from search.report import write_report
 from search.shipping import get_code, moved, put_code
@@ -32,7 +32,6 @@ from search.spec import Confirm, SearchSpec
 from search.status import how_to_add
 from search.storage import check_storage
 from search.warm_start import import_trials
-from trainable.datasets import Data
 
 HERE = Here()
 
@@ -58,16 +57,15 @@ def run(
     check_reachable(tracking_uri(spec, home))
     if spec.storage is not None:
         check_storage(spec.storage)
-    concurrent = place.concurrency(spec)
-    data = prepare_data(spec)
-    spec = completed_spec(spec, data)
-    for note in (*data.notes, *notes(spec), *machine_notes(spec, home, data)):
-        console.print(f"note: {note}")
-    imported = import_trials(
-        spec, [home.find(name) for name in earlier], console, data.fingerprint
-    )
-    folder = home.new(spec.name, spec.storage, id)
-    return folder, drive(spec, folder, home, data, concurrent, console, imported, place=place)
+    with prepared(spec, place) as ready:
+        data = ready.data
+        spec = completed_spec(spec, data)
+        for note in (*data.notes, *notes(spec), *machine_notes(spec, home, data)):
+            console.print(f"note: {note}")
+        sources = [home.find(name) for name in earlier]
+        imported = import_trials(spec, sources, console, data.fingerprint)
+        folder = home.new(spec.name, spec.storage, id)
+        return folder, drive(spec, folder, home, ready, console, imported)
 
 
 def resume(
@@ -105,13 +103,11 @@ def resume(
         hours = hours_used(spec.resources, book)
         used = {"trials": 0, "wall_clock": book.seconds, "gpu_hours": hours}
         spec = spec.model_copy(update={"budget": spec.budget.plus(more, used)})
-    data = prepare_data(spec)
-    for warning in compare(book.origin, origin(spec, data)):
-        console.print(f"[yellow]warning:[/] {warning}")
     again = [trial.number for trial in failed] if retry else []
-    how: dict[str, Any] = {"again": again, "places": places, "place": place}
-    concurrent = place.concurrency(spec)
-    return folder, drive(spec, folder, home, data, concurrent, console, **how)
+    with prepared(spec, place) as ready:
+        for warning in compare(book.origin, origin(spec, ready.data)):
+            console.print(f"[yellow]warning:[/] {warning}")
+        return folder, drive(spec, folder, home, ready, console, again=again, places=places)
 
 
 def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
@@ -148,24 +144,20 @@ def confirm(
     places = get_code(folder)
     spec = SearchSpec.model_validate(moved(book.spec, places))
     spec = spec.model_copy(update={"confirm": wanted})
-    data = prepare_data(spec)
     only = "confirm" if book.state in ("stopped", "cancelled") else None
-    concurrent = place.concurrency(spec)
-    where: dict[str, Any] = {"places": places, "place": place, "stopping": only}
-    return folder, drive(spec, folder, home, data, concurrent, console, **where)
+    with prepared(spec, place) as ready:
+        return folder, drive(spec, folder, home, ready, console, places=places, stopping=only)
 
 
 def drive(
     spec: SearchSpec,
     folder: Folder,
     home: Home,
-    data: Data,
-    concurrent: int,
+    ready: Ready,
     console: Console,
     imported: list[dict[str, Any]] | None = None,
     again: list[int] | None = None,
     places: dict[str, str] | None = None,
-    place: Place = HERE,
     stopping: str | None = None,
 ) -> Book:
     """Run a search, or what is left of it, until its end or an interruption.
@@ -176,25 +168,26 @@ def drive(
         DiffsweepError: the search could not go on, or ended and its report could not be written.
     """
     with driving(folder) as history:
-        if place.job:  # nobody watches; its log is all there is to see
+        if ready.job:  # nobody watches; its log is all there is to see
             history.tell = lambda event: tell(console, event, history.book)
         put_code(folder, spec.code)
-        driver = {"driver": f"{platform.node()}:{os.getpid()}", "job": place.job}
-        given = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, data), **driver}
-        history.write("start", search=folder.id, format=FORMAT, **given)
+        driver = {"driver": f"{platform.node()}:{os.getpid()}", "job": ready.job}
+        about = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, ready.data)}
+        history.write("start", search=folder.id, format=FORMAT, **about, **driver)
         if imported:
             history.write("import", trials=imported)
         for number in again or []:
             history.write("retry", trial=number)
-        patience = UNWATCHED if place.job else None
+        patience = UNWATCHED if ready.job else None
         recorder = Recorder(spec, folder, home, history.mirror, patience)
         with recorder, Progress(history.book, console, history.waiting) as progress:
             engine = Engine(spec, history, stopping)
             progress.note = "starting Ray"
-            with place.ray(data.nbytes):
-                from search.tuning import tune_trials  # imports Ray, which the place prepares
+            from search.tuning import tune_trials  # imports Ray, which the place prepares
 
-                tune_trials(spec, engine, folder, data, concurrent, places or {})
+            ready.ray.wait()
+            tune_trials(spec, engine, folder, ready.data, ready.concurrent, places or {})
+            ready.ray.end()
             if isinstance(engine.error, Fenced):
                 raise engine.error
             engine.finish()
@@ -209,7 +202,7 @@ def drive(
     try:
         content = write_report(folder, history.book)
         keep(folder, folder.report)
-        if problem := publish(folder, home, history.book, content, data):
+        if problem := publish(folder, home, history.book, content, ready.data):
             console.print(f"MLflow did not take the report ({problem}). Send it again with:")
             console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
     finally:

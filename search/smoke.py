@@ -15,7 +15,7 @@ from rich.table import Table
 from search.errors import BadInput, SearchFailed
 from search.local import concurrency
 from search.plan import plan
-from search.ready import prepare_data
+from search.ready import read_data, try_trial
 from search.sampler import Sampler
 from search.space import baselines
 from search.spec import SearchSpec
@@ -39,7 +39,8 @@ def smoke(spec: SearchSpec) -> dict[str, Any]:
     Raises:
         BadInput: the data, the model or an optimizer won't do, or a trial does not fit here.
     """
-    concurrent, data = concurrency(spec), prepare_data(spec)
+    concurrent, data = concurrency(spec), read_data(spec)
+    try_trial(spec, data)
     rows = {name: rehearse(first_config(spec, name), data) for name in spec.optimizers}
     notes = model_notes(spec, data)
     batch = spec.trial.batch_size

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import TextIOBase
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import ray
@@ -20,6 +18,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from search.ahead import Ahead
 from search.control import Request, take
 from search.dashboard import TRIALS_OF
 from search.engine import Engine
@@ -27,7 +26,7 @@ from search.errors import Fenced, SearchFailed, StorageAway
 from search.history import Trial
 from search.home import Folder
 from search.leftovers import Sweeper
-from search.logs import Stamped
+from search.logs import Stamped, rays_words
 from search.lost import Actors, without_memory
 from search.shipping import moved
 from search.spec import SearchSpec
@@ -37,7 +36,6 @@ from trainable.trial import DiffusionTrial
 from trainable.workers import GangTrial
 
 SECRETS = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
-RAYS = ("ray.tune", "ray.train", "ray.air")  # loggers of what runs trials
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
 LOOK_EVERY = 0.5  # seconds between looks at requests and at trials that hang
 UPLOAD_ATTEMPTS = 40  # of a trial to reach the storage, some ten minutes in all
@@ -69,10 +67,16 @@ class EngineSearcher(Adapter, Searcher):
     """Hands Tune the engine's next trial while fewer than `concurrent` are at work."""
 
     def __init__(
-        self, engine: Engine, folder: Folder, concurrent: int, places: dict[str, str]
+        self,
+        engine: Engine,
+        folder: Folder,
+        concurrent: int,
+        places: dict[str, str],
+        ahead: Ahead,
     ) -> None:
         super().__init__()
         self.engine, self.folder, self.concurrent = engine, folder, concurrent
+        self.ahead = ahead
         self.places = places  # of the user's code, where it is not as it was
         self.at_work: dict[str, int] = {}  # Tune's trial id -> ours
 
@@ -84,8 +88,11 @@ class EngineSearcher(Adapter, Searcher):
         except Exception as error:
             self.fail(error)
             trial = None
-        if trial is None:  # while others are at work, their results may bring more
-            return None if self.at_work else Searcher.FINISHED
+        if trial is None and self.at_work:  # their results may bring more
+            self.ahead()  # a slot, and with it a processor, has nothing to do
+            return None
+        if trial is None:
+            return Searcher.FINISHED
         self.at_work[trial_id] = trial.number
         return self._config(trial)
 
@@ -233,26 +240,6 @@ def interrupt_tune() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-@contextmanager
-def rays_words(log: TextIOBase) -> Iterator[None]:
-    """Send what Tune logs to a file: of a process that died, and of snapshots that it lacks.
-
-    What becomes of a trial is told by the history, and an error of the search is raised.
-    """
-    handler, loggers = logging.StreamHandler(log), [logging.getLogger(name) for name in RAYS]
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    before = [logger.propagate for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.propagate = False  # the handler of "ray" writes to the terminal
-    try:
-        yield
-    finally:
-        for logger, propagate in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.propagate = propagate
-
-
 def tune_trials(
     spec: SearchSpec,
     engine: Engine,
@@ -263,7 +250,7 @@ def tune_trials(
 ) -> None:
     """Let Ray Tune run the engine's trials until there are no more."""
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)  # trials asked for ahead of time
-    runs = trainable(spec, data)
+    runs, ahead = trainable(spec, data), Ahead(folder, engine.book)
     # searches on one cluster must not run each other's code; and so its processes can be told
     runs.__name__ = runs.__qualname__ = TRIALS_OF + (engine.book.job or folder.id)
     tune_controller.RayActorManager = Actors  # type: ignore[attr-defined]
@@ -272,7 +259,7 @@ def tune_trials(
     tuner = tune.Tuner(
         runs,
         tune_config=tune.TuneConfig(
-            search_alg=EngineSearcher(engine, folder, concurrent, places),
+            search_alg=EngineSearcher(engine, folder, concurrent, places, ahead),
             scheduler=EngineScheduler(engine, Sweeper(engine, folder)),
             trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
             trial_dirname_creator=lambda trial: f"tune-{trial.config['number']}-{trial.trial_id}",
@@ -294,7 +281,7 @@ def tune_trials(
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with folder.log.open("a") as file:
         log = Stamped(file)
-        with redirect_stdout(log), redirect_stderr(log), rays_words(log):
+        with redirect_stdout(log), redirect_stderr(log), rays_words(log), ahead:
             try:
                 tuner.fit()  # what Tune says on its own is for the log
             except Exception as error:  # whatever it is, the trials go on from where they are

@@ -15,7 +15,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Word = Literal["better", "worse", "no difference shown at this budget"]
 NOT_SHOWN: Word = "no difference shown at this budget"
@@ -166,14 +165,22 @@ def critical(contenders: int, df: int, confidence: float = CONFIDENCE) -> float:
     """Standard errors on each side of a difference, for all pairs at once (Bonferroni)."""
     pairs = contenders * (contenders - 1) // 2
     error_rate = (1 - confidence) * (INTERVAL_SHARE if contenders > 2 else 1)
-    return float(stats.t.ppf(1 - error_rate / (2 * pairs), df))
+    return students_t(1 - error_rate / (2 * pairs), df)
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Student's interval of one contender's mean over seeds; it says nothing about differences."""
-    half = float(stats.t.ppf((1 + confidence) / 2, len(values) - 1) * stats.sem(values))
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = students_t((1 + confidence) / 2, len(values) - 1) * error
     mean = float(np.mean(values))
     return mean - half, mean + half
+
+
+def students_t(share: float, df: float) -> float:
+    """What Student's t stays under with this probability."""
+    from scipy import stats  # takes a second, and a search has its report when it ends
+
+    return float(stats.t.ppf(share, df))
 
 
 @lru_cache

@@ -18,7 +18,7 @@ from conftest import make_config, make_spec
 from search.errors import BadInput
 from search.history import events, read_book
 from search.home import Folder, Home
-from search.local import concurrency, own_ray
+from search.local import OwnRay, concurrency
 from trainable.datasets import load_data
 
 CODE = """
@@ -255,5 +255,6 @@ def test_a_gang_that_the_machine_can_not_hold_is_refused(monkeypatch: pytest.Mon
 
 
 if __name__ == "__main__":
-    with own_ray(0):
+    with OwnRay(0) as started:
+        started.wait()
         one_gang_after_another(*map(Path, sys.argv[1:]))

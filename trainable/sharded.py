@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from trainable.tensors import view
+if TYPE_CHECKING:  # torch takes seconds to import, and bad data is told without it
+    import torch
+    from torch import Tensor
 
 MIXED = 4  # shards whose examples are mixed with one another
 PIECE = 64 << 20  # bytes that are looked at in one go
@@ -129,6 +129,8 @@ class Sharded:
 
     def order(self, generator: torch.Generator) -> Tensor:
         """An epoch's order, int64 [N]: shards shuffled, then the examples of a few at a time."""
+        import torch
+
         shards = torch.randperm(len(self.shards), generator=generator).tolist()
         where = np.searchsorted(self.ends, self.rows, side="right")  # rows rise, and so do these
         starts = np.searchsorted(where, np.arange(len(self.shards) + 1))
@@ -136,7 +138,8 @@ class Sharded:
         for first in range(0, len(shards), MIXED):
             group = shards[first : first + MIXED]
             index = np.concatenate([np.arange(starts[i], starts[i + 1]) for i in group])
-            parts.append(view(index)[torch.randperm(len(index), generator=generator)])
+            mixed = torch.randperm(len(index), generator=generator)
+            parts.append(torch.from_numpy(index)[mixed])
         return torch.cat(parts)
 
 
@@ -190,6 +193,8 @@ class Reader:
 
     def read(self, index: Tensor, ahead: Tensor) -> Tensor:
         """The rows of `index`; those of `ahead` are asked for next."""
+        import torch
+
         key, rows = index.numpy().tobytes(), None
         if self._next is not None and self._next[0] == key:
             rows = self._next[1].result()
@@ -199,4 +204,4 @@ class Reader:
             ahead.numpy().tobytes(),
             self._pool.submit(self.source.__getitem__, ahead.numpy()),
         )
-        return view(rows)
+        return torch.from_numpy(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -28,7 +29,7 @@ from trainable.train import TrainState, train_until
 
 # of the CPU; of CUDA outside PyTorch's allocator; of cuBLAS and its like
 NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-SAVE_SHARE = 0.02  # checkpoints take at most this share of the time, but for those at rungs
+LOST_EVERY = 3600.0  # seconds between two losses of a process, on hosts that come and go
 
 
 class Training:
@@ -138,7 +139,9 @@ class Training:
     def save_is_due(self) -> bool:
         if self.kept is not None and self.kept.busy:
             return False
-        return (time.monotonic() - self.saved_at) * SAVE_SHARE >= self.save_seconds
+        # Young (1974): where saves, and the work that is done again, together cost least
+        wait = math.sqrt(2 * self.save_seconds * LOST_EVERY)
+        return time.monotonic() - self.saved_at >= wait
 
     def write_checkpoint(self, metrics: dict[str, Any]) -> None:
         assert self.state is not None
