@@ -27,7 +27,7 @@ from search.dashboard import Dashboard
 from search.errors import BadInput, DiffsweepError
 from search.home import Home
 from search.local import LOOPBACK, ON_LOOPBACK
-from search.record import check_reachable
+from search.tracking import check_reachable
 
 PATIENCE = 120.0  # seconds for a service to come up
 GRACE = 20.0  # seconds for a service to end by itself

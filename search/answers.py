@@ -69,9 +69,9 @@ def node(request: dict[str, Any]) -> dict[str, Any]:
         BadInput: the home can't be written, the data is not there, or MLflow does not answer.
     """
     from search.joined import check_everywhere
-    from search.record import check_reachable, masked, tracking_uri
     from search.spec import SearchSpec
     from search.storage import check_storage
+    from search.tracking import check_reachable, masked, tracking_uri
 
     spec, home = SearchSpec.model_validate(request["spec"]), home_of(request)
     where, storage = f"on node {socket.gethostname()}", spec.storage or home.storage
@@ -117,8 +117,8 @@ def described(search: str, spec: SearchSpec, home: str, tracking: str) -> dict[s
 def description(request: dict[str, Any]) -> dict[str, str]:
     """The same for a search whose first job the cluster has forgotten."""
     from search.history import read_book
-    from search.record import masked, tracking_uri
     from search.spec import SearchSpec
+    from search.tracking import masked, tracking_uri
 
     home, folder = home_of(request), folder_of(request)
     spec = SearchSpec.model_validate(read_book(folder.history).spec)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from search.curves import Curve, Curves, usable
 from search.errors import NoSearch
-from search.record import check_reachable
+from search.tracking import check_reachable, client_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,12 +24,7 @@ def read_mlflow(uri: str, search: str) -> Curves:
         NoSearch: MLflow has no runs of this search.
     """
     check_reachable(uri)
-    os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-    from mlflow import MlflowClient
-
-    for library in ("mlflow", "alembic"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    client = MlflowClient(uri)
+    client = client_of(uri)
     experiments = {e.experiment_id: e for e in client.search_experiments()}
     query = f"tags.`diffsweep.search` = '{search}' and tags.`diffsweep.stage` = 'search'"
     runs: list[Run] = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from search.errors import BadInput
 from search.home import Home
-from search.record import check_reachable, masked, tracking_uri
 from search.spec import SearchSpec
+from search.tracking import check_reachable, client_of, masked, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,14 +28,10 @@ def forget(home: Home, spec: SearchSpec, search: str) -> Iterator[str]:
     """
     uri = tracking_uri(spec, home)
     check_reachable(uri)
-    os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    for library in ("mlflow", "alembic"):
-        logging.getLogger(library).setLevel(logging.ERROR)
     try:
-        client = MlflowClient(uri)
+        client = client_of(uri)
         experiment = client.get_experiment_by_name(spec.tracking.experiment or spec.name)
         if experiment is not None:
             embedded = home if uri == f"sqlite:///{home.store}" else None

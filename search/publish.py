@@ -16,8 +16,8 @@ from search.errors import DiffsweepError
 from search.export import write_export
 from search.history import Book, Trial
 from search.home import Folder, Home
-from search.record import check_reachable, tracking_uri
 from search.spec import SearchSpec
+from search.tracking import check_reachable, client_of, tracking_uri
 from trainable.datasets import Data, FiledPart, load_data
 
 if TYPE_CHECKING:
@@ -60,13 +60,8 @@ def connect(spec: SearchSpec, folder: Folder, home: Home) -> tuple[MlflowClient,
     Raises:
         DiffsweepError: there is no such run; the search was recorded elsewhere, or not yet.
     """
-    from mlflow import MlflowClient
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
     uri = tracking_uri(spec, home)
-    client = MlflowClient(uri)
+    client = client_of(uri)
     experiment = client.get_experiment_by_name(spec.tracking.experiment or spec.name)
     query = f"tags.`diffsweep.search` = '{folder.id}' and attributes.run_name = '{folder.id}'"
     runs = client.search_runs([experiment.experiment_id], query) if experiment else []

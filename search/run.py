@@ -25,12 +25,13 @@ from search.origin import compare, notify, origin
 from search.progress import Progress
 from search.publish import publish
 from search.ready import Ready, completed_spec, machine_notes, prepared, wait_for_driver
-from search.record import UNWATCHED, Recorder, check_reachable, deliver_rest, tracking_uri
+from search.record import UNWATCHED, Recorder, deliver_rest
 from search.report import write_report
 from search.shipping import get_code, moved, put_code
 from search.spec import Confirm, SearchSpec
 from search.status import how_to_add
 from search.storage import check_storage
+from search.tracking import check_reachable, tracking_uri
 from search.warm_start import import_trials
 
 HERE = Here()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ from search.describe import describe_search, describe_trial, name, yaml_text
 from search.history import Book, Event, Trial
 from search.home import Folder, Home
 from search.spec import SearchSpec
+from search.tracking import client_of
 from search.views import colour, view_tags
 from trainable.metrics import END_METRICS, REPORT_METRICS
 
@@ -46,16 +45,7 @@ class Store:
     """One search in MLflow: a parent run, and a child run for each trial."""
 
     def __init__(self, uri: str, spec: SearchSpec, folder: Folder, home: Home) -> None:
-        os.environ |= {
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-            "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        }
-        from mlflow import MlflowClient
-
-        for library in ("mlflow", "alembic"):
-            logging.getLogger(library).setLevel(logging.ERROR)
-        self.client = MlflowClient(uri)
+        self.client = client_of(uri, retries=0, timeout=10)  # the recorder tries again
         self.spec, self.folder = spec, folder
         embedded = uri == f"sqlite:///{home.store}"
         self.experiment = self._experiment(home.artifacts if embedded else None)

@@ -130,6 +130,26 @@ def test_a_search_that_only_mlflow_has_can_be_replayed(home: Path, tmp_path: Pat
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_ray_that_was_starting_is_ended_when_the_model_will_not_do(tmp_path: Path) -> None:
+    spec, rays = tmp_path / "spec.yaml", Path(tempfile.gettempdir())
+    spec.write_text("name: odd\ntrial: {model: {type: dit, patch: 3}}\n")
+    before = set(rays.glob(local.PREFIX + "*"))
+    command = [sys.executable, "-m", "cluster.cli", "run", str(spec)]
+    env = os.environ | {"DIFFSWEEP_HOME": str(tmp_path / "home")}
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    started: set[Path] = set()
+    while process.poll() is None:
+        started |= set(rays.glob(local.PREFIX + "*")) - before
+        time.sleep(0.1)
+    (line,) = process.communicate()[1].splitlines()
+    assert process.returncode == 2 and "patch" in line
+    assert started and not any(folder.exists() for folder in started)
+    commands = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    assert not any(str(folder) in commands for folder in started)
+
+
+@pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_ctrl_c_leaves_a_search_that_resume_ends(tmp_path: Path) -> None:
     home = tmp_path / "home"

@@ -14,6 +14,8 @@ from books import Writer, curve, export_of
 from conftest import make_config
 from ruamel.yaml import YAML
 
+from search.ahead import trace
+from search.analysis import best
 from search.errors import BadInput
 from search.export import export, write_export
 from search.hf_args import hf_args
@@ -242,9 +244,13 @@ def test_the_parent_run_gets_report_dataset_and_a_model_that_samples(
     monkeypatch.chdir(tmp_path / "here")
     with Recorder(writer.spec, folder, home):
         pass
-    content = write_report(folder, writer.book)
+    content, top = write_report(folder, writer.book), best(writer.book)
+    assert top is not None
+    trace(folder, top.number)  # as is done ahead of time
+    monkeypatch.setattr("search.logged_model.write_graph", None)  # so that it is not done again
     for _ in range(2):  # the second time changes nothing
         assert publish(folder, home, writer.book, content, data) is None
+    assert not folder.graph(top.number).exists()
     client = mlflow.MlflowClient(f"sqlite:///{home.store}")
     experiment = client.get_experiment_by_name("tiny")
     parent = next(
@@ -267,6 +273,8 @@ def test_the_parent_run_gets_report_dataset_and_a_model_that_samples(
         model = mlflow.pyfunc.load_model("models:/tiny@champion")
         x = model.predict(pd.DataFrame({"count": [3]}), params={"steps": 2, "seed": 5})
         again = model.predict(pd.DataFrame({"count": [3]}), params={"steps": 2, "seed": 5})
+        network = mlflow.pytorch.load_model("models:/tiny@champion")
+        assert network(torch.zeros(2, 1, 8, 8), torch.zeros(2)).shape == (2, 1, 8, 8)
     finally:
         mlflow.set_tracking_uri("")
     assert x.shape == (3, 1, 8, 8) and (x == again).all()

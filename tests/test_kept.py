@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,21 @@ def test_reports_that_a_driver_lost_with_its_host_are_made_again(
         assert [trial.step()["report"] for _ in again] == again
     after = trial.step()["report"]
     assert after["step"] == made[2]["step"] + (made[2]["step"] - made[1]["step"])
+
+
+@pytest.mark.parametrize(("save", "wait"), [(0.02, 12), (0.5, 60), (8, 240)])  # seconds
+def test_saves_are_as_far_apart_as_costs_least(
+    save: float, wait: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, clock = Training(), [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    trial.saved_at, trial.save_seconds = clock[0], 0.0
+    assert trial.save_is_due()  # nobody knows yet how long it takes
+    trial.save_seconds = save
+    clock[0] += wait - 1
+    assert not trial.save_is_due()
+    clock[0] += 2
+    assert trial.save_is_due()
 
 
 def begun(storage: FolderStorage, folder: Path, known: int) -> Training:

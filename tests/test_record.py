@@ -23,14 +23,13 @@ from search.history import FORMAT, History
 from search.home import Folder, Home
 from search.record import (
     Recorder,
-    check_reachable,
     deliver_rest,
     delivered,
     experiment_of,
-    tracking_uri,
 )
 from search.space import settings
 from search.spec import SearchSpec
+from search.tracking import check_reachable, tracking_uri
 from search.views import TAG
 from trainable.metrics import END_METRICS, REPORT_METRICS
 

@@ -22,7 +22,7 @@ from search.answers import packed, read_answer, unpack
 from search.dashboard import Dashboard, Node, token_from_environment
 from search.errors import BadInput
 from search.home import Home
-from search.record import masked
+from search.tracking import masked
 
 HEAD, WORKER = Node("1", "10.0.0.1", True, 0, 0), Node("2", "10.0.0.2", False, 4, 1)
 
