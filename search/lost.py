@@ -9,6 +9,8 @@ from ray.air.execution._internal import RayActorManager
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial as TuneTrial
 
+from trainable.workers import ended_by_ray
+
 MONITOR = "running low on memory"  # what Ray says when its memory monitor has ended a process
 
 
@@ -35,10 +37,4 @@ def without_memory(trial: TuneTrial) -> str | None:
     if not trial.error_file:
         return None
     newest = Path(trial.error_file).read_text().rpartition("Failure # ")[2]
-    return told(newest) if MONITOR in newest else None
-
-
-def told(error: str) -> str:
-    """Of what Ray's memory monitor says, the line that holds the numbers."""
-    lines = [line.partition(": ")[2] for line in error.splitlines() if "kill reason" in line]
-    return f"the host ran out of memory, so Ray ended the process. {lines[0] if lines else ''}"
+    return ended_by_ray(newest) if MONITOR in newest else None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-EMA_NAME = re.compile(r"^(?:power-)?(0?\.\d+)$")
 MAX_DECAY = 0.9999
 EVERY_STEP_UNTIL, SELDOM = 128, 4  # steps; the first is a multiple of the second
 
@@ -25,9 +23,7 @@ def ema_decay(name: str, step: int) -> float:
     "power-0.75" is 1 - (1 + step)^-0.75, at most 0.9999: the average reaches back a roughly
     constant share of the training so far (k-diffusion's and diffusers' `inv_gamma=1`).
     """
-    match = EMA_NAME.match(name)
-    assert match, name
-    value = float(match[1])
+    value = float(name.removeprefix("power-"))
     return min(1 - (1 + step) ** -value, MAX_DECAY) if name.startswith("power-") else value
 
 

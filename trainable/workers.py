@@ -95,9 +95,15 @@ def answer(call: ObjectRef[dict[str, Any]]) -> dict[str, Any]:
         told: dict[str, Any] = ray.get(call)
         return told
     except ray.exceptions.OutOfMemoryError as error:
-        return {"failure": "oom", "why": f"the host of a worker ran out of memory: {error}"}
+        return {"failure": "oom", "why": ended_by_ray(str(error))}
     except ray.exceptions.RayError as error:
         return {"failure": LOST, "why": f"a worker's process was lost: {error}"}
+
+
+def ended_by_ray(error: str) -> str:
+    """Of what Ray's memory monitor says, the line that holds the numbers."""
+    lines = [line.partition(": ")[2] for line in error.splitlines() if "kill reason" in line]
+    return f"the host ran out of memory, so Ray ended the process. {lines[0] if lines else ''}"
 
 
 def verdict(failures: list[dict[str, Any]]) -> dict[str, Any]:
