@@ -62,9 +62,9 @@ bench-search: $(INSTALLED) $(SYNE)/installed  ## the search engine against other
 bench-trial: $(INSTALLED)  ## samples per second of a trial against hand-written loops
 	@$(BIN)/python tests/bench/bench_trial.py
 
-bench-slots: $(INSTALLED)  ## the share of a search's time that goes into training (15 minutes)
+bench-slots: $(INSTALLED)  ## the share of a search's time that goes into training (20 minutes)
 	@$(BIN)/python tests/bench/bench_slots.py
-	@$(BIN)/python tests/bench/bench_slots.py --steps 1000 --trials 40
+	@$(BIN)/python tests/bench/bench_slots.py --steps 640
 
 ui: $(INSTALLED)  ## the MLflow UI on what `make run` recorded
 	@$(BIN)/diffsweep ui
