@@ -66,8 +66,9 @@ def trace(folder: Folder, number: int) -> None:
     from trainable.exported import Exported
 
     book = read_book(folder.history)  # a copy, since the search's own changes meanwhile
-    with tempfile.TemporaryDirectory(dir=folder.trial(number)) as temporary:
+    folder.graphs.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.graphs) as temporary:
         export, graph = Path(temporary) / "export", Path(temporary) / "graph"
         write_export(folder, book, book.trials[number], export)
         write_graph(Exported(export, device="cpu"), graph)
-        graph.rename(folder.graph(number))
+        graph.rename(folder.graph(number))  # whole, or not there

@@ -46,6 +46,7 @@ class Folder:
         self.best = path / "best"
         self.own = path / "own"  # of a submitted search: the user's code, as code/0, code/1, ...
         self.report = path / "report"  # report.html, report.json and the plots
+        self.graphs = path / "graphs"  # traced networks, until MLflow has them
         self.storage_uri = path / "storage"  # where the durable truth is, if not here
         self.pulled = path / "pulled.json"  # how much of the history is known to be there
         self.code = path / "code"  # the user's own, brought from storage
@@ -83,7 +84,7 @@ class Folder:
 
     def graph(self, number: int) -> Path:
         """Where the traced network of a trial may lie, until MLflow has it."""
-        return self.trial(number) / "graph"
+        return self.graphs / str(number)
 
     def trial(self, number: int) -> Path:
         """Where a trial writes: its checkpoint, its sample grid."""

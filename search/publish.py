@@ -48,6 +48,7 @@ def publish(
         log_dataset(client, parent, spec, data)
         if (trial := best(book)) is not None:
             log_model(client, parent, folder, book, trial)
+        shutil.rmtree(folder.graphs, ignore_errors=True)
     except Exception as error:  # whatever it is, the search is done and its report is on disk
         logger.warning("MLflow: %s", error, exc_info=not isinstance(error, DiffsweepError))
         return str(error).splitlines()[0]
@@ -136,10 +137,9 @@ def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, tri
         export, saved = Path(temporary) / "export", Path(temporary) / "model"
         write_export(folder, book, trial, export)
         empty = Model(model.artifact_location, run_id=run, model_id=model.model_id)
-        graph = folder.graph(trial.number)
-        missing = save_model(export, saved, empty, trial.config["code"], graph)
+        code, graph = trial.config["code"], folder.graph(trial.number)
+        missing = save_model(export, saved, empty, code, graph)
         client.log_model_artifacts(model.model_id, str(saved))
-        shutil.rmtree(graph, ignore_errors=True)
     if missing:
         client.set_logged_model_tags(model.model_id, {"diffsweep.no_pytorch_flavour": missing})
     client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -250,7 +250,7 @@ def test_the_parent_run_gets_report_dataset_and_a_model_that_samples(
     monkeypatch.setattr("search.logged_model.write_graph", None)  # so that it is not done again
     for _ in range(2):  # the second time changes nothing
         assert publish(folder, home, writer.book, content, data) is None
-    assert not folder.graph(top.number).exists()
+    assert not folder.graphs.exists()
     client = mlflow.MlflowClient(f"sqlite:///{home.store}")
     experiment = client.get_experiment_by_name("tiny")
     parent = next(
