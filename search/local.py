@@ -31,6 +31,7 @@ LOOPBACK = "127.0.0.1"
 # On Linux Ray replaces 127.0.0.1 by the machine's outside address, and with any other address of
 # loopback its servers listen on all interfaces; told that this is a Mac, it does neither.
 ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+TOKEN = secrets.token_hex(32)  # of this process and its children; Ray reads it once
 
 PREFIX, OWNED = "dsw-", "driver.lock"  # Ray's folders (short: sockets in them), and their locks
 MIN_STORE = 100 << 20  # bytes of shared memory for what Ray keeps of its own
@@ -116,9 +117,8 @@ class OwnRay:
         self.ended: Future[None] | None = None
 
     def __enter__(self) -> OwnRay:
-        # the token is for this process and its children; without one, Ray writes one to the home
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        os.environ |= token | ON_LOOPBACK
+        # without a token given, Ray writes one to the user's home
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN} | ON_LOOPBACK
         os.environ.pop("RAY_ADDRESS", None)
         remove_orphans()
         draft = Path(tempfile.mkdtemp(prefix="ds-"))

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import UnusedRay
 
-import search.local
 from cluster import cli
 from search.home import Home
 
@@ -59,22 +59,6 @@ class Flat(nn.Module):
 """
 
 
-class Unused:
-    """Ray, which may be starting while a search is found to be wrong, and is never waited for."""
-
-    def __init__(self, shared_bytes: int) -> None:
-        assert shared_bytes > 0
-
-    def __enter__(self) -> Unused:
-        return self
-
-    def wait(self) -> None:
-        raise AssertionError("training began")
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def diffsweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -93,7 +77,7 @@ def diffsweep(
             assert output.out == ""
         return code, output.err.replace(f"{tmp_path}/", "").splitlines()
 
-    monkeypatch.setattr(search.local, "OwnRay", Unused)
+    monkeypatch.setattr("search.local.OwnRay", UnusedRay)
     return run
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_config, make_spec
+from conftest import UnusedRay, make_config, make_spec
 from pydantic import ValidationError
 from rich.console import Console
 from torch import nn
@@ -180,6 +180,7 @@ def test_a_prodigy_lr_far_from_one_is_noted_but_no_fault() -> None:
 
 
 def test_run_shows_the_notes_of_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.local.OwnRay", UnusedRay)
     monkeypatch.setattr("search.run.drive", lambda *_, **__: None)  # nothing begins
     spec = make_spec(space={"optimizer": {"prodigy": {"lr": {"low": 1e-5, "high": 1e-2}}}})
     stream = StringIO()
