@@ -58,12 +58,12 @@ def run(
     check_reachable(tracking_uri(spec, home))
     if spec.storage is not None:
         check_storage(spec.storage)
+    sources = [home.find(name) for name in earlier]
     with prepared(spec, place) as ready:
         data = ready.data
         spec = completed_spec(spec, data)
         for note in (*data.notes, *notes(spec), *machine_notes(spec, home, data)):
             console.print(f"note: {note}")
-        sources = [home.find(name) for name in earlier]
         imported = import_trials(spec, sources, console, data.fingerprint)
         folder = home.new(spec.name, spec.storage, id)
         return folder, drive(spec, folder, home, ready, console, imported)
