@@ -16,7 +16,8 @@ from search.spec import Resources, SearchSpec
 
 # Ray reads these when it is first imported, so this module comes before any import of it.
 # No usage statistics, no progress tables and notes of its own, GPUs hidden from trials that ask
-# for none, no snapshots since the history is enough, trials stay in the folder of their driver.
+# for none, no snapshots since the history is enough, trials stay in the folder of their driver,
+# and Lightning in a user's code forks nothing (as Tune has it).
 os.environ |= {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "1",
@@ -26,6 +27,7 @@ os.environ |= {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "PL_DISABLE_FORK": "1",
 }
 LOOPBACK = "127.0.0.1"
 # On Linux Ray replaces 127.0.0.1 by the machine's outside address, and with any other address of

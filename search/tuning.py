@@ -256,6 +256,9 @@ def tune_trials(
     tune_controller.RayActorManager = Actors  # type: ignore[attr-defined]
     # Tune would copy these from the driver into what everybody with access to the cluster can read
     class_cache.ENV_VARS_TO_PROPAGATE -= SECRETS
+    if engine.book.job is None:  # Ray's processes are ours, and so is their environment: without
+        class_cache.ENV_VARS_TO_PROPAGATE.clear()  # another one, those that wait are taken
+        class_cache.DEFAULT_ENV_VARS.clear()
     tuner = tune.Tuner(
         runs,
         tune_config=tune.TuneConfig(
