@@ -246,7 +246,7 @@ def mlflow_environment(home: Home) -> dict[str, str]:
         database.execute("PRAGMA journal_mode=WAL")
     return {
         **{key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")},
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{home.store}",
+        "MLFLOW_BACKEND_STORE_URI": home.store_uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes for nothing here
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",

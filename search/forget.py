@@ -32,9 +32,9 @@ def forget(home: Home, spec: SearchSpec, search: str) -> Iterator[str]:
 
     try:
         client = client_of(uri)
-        experiment = client.get_experiment_by_name(spec.tracking.experiment or spec.name)
+        experiment = client.get_experiment_by_name(spec.experiment)
         if experiment is not None:
-            embedded = home if uri == f"sqlite:///{home.store}" else None
+            embedded = home if uri == home.store_uri else None
             yield from _models(client, experiment.experiment_id, search, embedded)
             yield _runs(client, experiment.experiment_id, search, embedded)
         else:

@@ -117,6 +117,7 @@ class Home:
             self.storage = where(self.storage)
         self.path = (path or Path(os.environ.get("DIFFSWEEP_HOME", "runs"))).absolute()
         self.store = self.path / "mlflow.db"
+        self.store_uri = f"sqlite:///{self.store}"
         self.artifacts = self.path / "artifacts"
 
     def prepare(self) -> None:

@@ -63,7 +63,7 @@ def connect(spec: SearchSpec, folder: Folder, home: Home) -> tuple[MlflowClient,
     """
     uri = tracking_uri(spec, home)
     client = client_of(uri)
-    experiment = client.get_experiment_by_name(spec.tracking.experiment or spec.name)
+    experiment = client.get_experiment_by_name(spec.experiment)
     query = f"tags.`diffsweep.search` = '{folder.id}' and attributes.run_name = '{folder.id}'"
     runs = client.search_runs([experiment.experiment_id], query) if experiment else []
     if not runs:

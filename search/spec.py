@@ -187,6 +187,11 @@ class SearchSpec(Frozen):
         return [(one.metric, one.mode) for one in self.objectives]
 
     @property
+    def experiment(self) -> str:
+        """The MLflow experiment that records the search."""
+        return self.tracking.experiment or self.name
+
+    @property
     def optimizers(self) -> list[str]:
         return list(self.space.optimizer)
 

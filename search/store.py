@@ -47,7 +47,7 @@ class Store:
     def __init__(self, uri: str, spec: SearchSpec, folder: Folder, home: Home) -> None:
         self.client = client_of(uri, retries=0, timeout=10)  # the recorder tries again
         self.spec, self.folder = spec, folder
-        embedded = uri == f"sqlite:///{home.store}"
+        embedded = uri == home.store_uri
         self.experiment = self._experiment(home.artifacts if embedded else None)
         if embedded:
             with sqlite3.connect(home.store) as database:
@@ -88,7 +88,7 @@ class Store:
             self.client.log_batch(self.runs[number], metrics=points[start : start + 1000])
 
     def _experiment(self, artifacts: Path | None) -> str:
-        name = self.spec.tracking.experiment or self.spec.name
+        name = self.spec.experiment
         metric, mode = self.spec.aims[0]
         if found := self.client.get_experiment_by_name(name):
             identifier: str = found.experiment_id

@@ -38,7 +38,7 @@ def client_of(uri: str, retries: int = 1, timeout: int = 30) -> MlflowClient:
 
 def tracking_uri(spec: SearchSpec, home: Home) -> str:
     """Where this search is recorded: the spec's, the environment's, or the embedded store."""
-    return spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.store}"
+    return spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or home.store_uri
 
 
 def masked(uri: str) -> str:

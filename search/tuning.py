@@ -254,11 +254,13 @@ def tune_trials(
     # searches on one cluster must not run each other's code; and so its processes can be told
     runs.__name__ = runs.__qualname__ = TRIALS_OF + (engine.book.job or folder.id)
     tune_controller.RayActorManager = Actors  # type: ignore[attr-defined]
-    # Tune would copy these from the driver into what everybody with access to the cluster can read
-    class_cache.ENV_VARS_TO_PROPAGATE -= SECRETS
-    if engine.book.job is None:  # Ray's processes are ours, and so is their environment: without
-        class_cache.ENV_VARS_TO_PROPAGATE.clear()  # another one, those that wait are taken
+    if engine.book.job is None:
+        # Ray's processes have our environment, and a trial without another takes one that waits
+        class_cache.ENV_VARS_TO_PROPAGATE.clear()
         class_cache.DEFAULT_ENV_VARS.clear()
+    else:
+        # Tune would copy these into what everybody with access to the cluster can read
+        class_cache.ENV_VARS_TO_PROPAGATE -= SECRETS
     tuner = tune.Tuner(
         runs,
         tune_config=tune.TuneConfig(

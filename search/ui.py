@@ -40,7 +40,7 @@ def serve(home: Home, host: str, port: int) -> None:
     os.environ |= {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight more processes, for what isn't used
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_BACKEND_STORE_URI": uri or f"sqlite:///{home.store}",  # not in `ps`: a password
+        "MLFLOW_BACKEND_STORE_URI": uri or home.store_uri,  # not in `ps`: a password
     }
     arguments = ["-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
     artifacts = ["--default-artifact-root", home.artifacts.as_uri()]
