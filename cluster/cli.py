@@ -7,10 +7,10 @@ import sys
 
 import click
 
-from cluster import results, searching, serving
-from cluster.shared import INTERRUPTED
+from cluster.commands import results, searching, serving
+from cluster.commands.shared import INTERRUPTED
 from search.errors import BadInput, DiffsweepError
-from trainable.storage import StorageError
+from trainable.base.storage import StorageError
 
 COMMANDS = (
     serving.init,

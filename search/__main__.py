@@ -13,10 +13,10 @@ import signal
 import sys
 from typing import Any
 
-from search.answers import ANSWERS, home_of, say
 from search.errors import BadInput, DiffsweepError
-from search.home import ID, Folder
-from trainable.storage import StorageError
+from search.history.folder import ID, Folder
+from search.watch.answers import ANSWERS, home_of, say
+from trainable.base.storage import StorageError
 
 INTERRUPTED, NOTHING_COMPLETE = 130, 3
 ENDS = {"failed": 1, "interrupted": INTERRUPTED, "cancelled": INTERRUPTED}  # exit codes
@@ -45,11 +45,11 @@ def drive(verb: str, request: dict[str, Any]) -> int:
     """Drive a search as a job of the cluster; the exit code."""
     from rich.console import Console
 
-    from search.joined import Joined
-    from search.queue import Need
+    from search.execution.joined import Joined
+    from search.execution.queue import Need
+    from search.history.shipping import bring_own
     from search.run import confirm, resume, run
-    from search.shipping import bring_own
-    from search.spec import SearchSpec
+    from search.spec.spec import SearchSpec
 
     console = Console(file=sys.stdout, width=120)  # this one, wherever Tune is let talk to
     id, home = request["search"], home_of(request)

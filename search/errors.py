@@ -10,8 +10,8 @@
 
 from __future__ import annotations
 
-from trainable.errors import BadInput as BadInput
-from trainable.errors import DiffsweepError as DiffsweepError
+from trainable.base.errors import BadInput as BadInput
+from trainable.base.errors import DiffsweepError as DiffsweepError
 
 
 class SearchFailed(DiffsweepError):

@@ -4,35 +4,39 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 
-from search.analysis import ranked
-from search.budget import hours_used
-from search.checks import notes
-from search.confirm import asked_for
-from search.engine import Engine
+from search.answer.report import write_report
+from search.engine.analysis import ranked
+from search.engine.budget import hours_used
+from search.engine.confirm import asked_for
+from search.engine.engine import Engine
+from search.engine.warm_start import import_trials
 from search.errors import BadInput, Fenced, StorageAway
-from search.history import FORMAT, Book, read_book
-from search.home import Folder, Home
-from search.joined import Place
-from search.lease import driving
-from search.leftovers import keep, leave_behind
-from search.local import Here
-from search.logs import tell
-from search.origin import compare, notify, origin
-from search.progress import Progress
-from search.publish import publish
-from search.ready import Ready, completed_spec, machine_notes, prepared, wait_for_driver
-from search.record import UNWATCHED, Recorder, deliver_rest
-from search.report import write_report
-from search.shipping import get_code, moved, put_code
-from search.spec import Confirm, SearchSpec
-from search.status import how_to_add
-from search.storage import check_storage
-from search.tracking import check_reachable, tracking_uri
-from search.warm_start import import_trials
+from search.execution.joined import Place
+from search.execution.leftovers import keep, leave_behind
+from search.execution.local import Here
+from search.execution.notify import notify
+from search.execution.origin import compare, origin
+from search.execution.ready import Ready, completed_spec, machine_notes, prepared, wait_for_driver
+from search.history.book import Book
+from search.history.folder import Folder
+from search.history.home import Home
+from search.history.lease import driving
+from search.history.log import FORMAT, History, read_book
+from search.history.shipping import get_code, moved, put_code
+from search.history.storage import check_storage
+from search.spec.checks import notes
+from search.spec.spec import Confirm, SearchSpec
+from search.takeaway.publish import publish
+from search.tracking.recorder import UNWATCHED, Recorder, deliver_rest
+from search.tracking.server import check_reachable, tracking_uri
+from search.watch.logs import tell
+from search.watch.progress import Progress
+from search.watch.shown import how_to_add
 
 HERE = Here()
 
@@ -66,7 +70,7 @@ def run(
             console.print(f"note: {note}")
         imported = import_trials(spec, sources, console, data.fingerprint)
         folder = home.new(spec.name, spec.storage, id)
-        return folder, drive(spec, folder, home, ready, console, imported)
+        return folder, drive(Session(spec, folder, home, ready, console, imported))
 
 
 def resume(
@@ -108,7 +112,8 @@ def resume(
     with prepared(spec, place) as ready:
         for warning in compare(book.origin, origin(spec, ready.data)):
             console.print(f"[yellow]warning:[/] {warning}")
-        return folder, drive(spec, folder, home, ready, console, again=again, places=places)
+        session = Session(spec, folder, home, ready, console, again=again, places=places)
+        return folder, drive(session)
 
 
 def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
@@ -147,67 +152,91 @@ def confirm(
     spec = spec.model_copy(update={"confirm": wanted})
     only = "confirm" if book.state in ("stopped", "cancelled") else None
     with prepared(spec, place) as ready:
-        return folder, drive(spec, folder, home, ready, console, places=places, stopping=only)
+        session = Session(spec, folder, home, ready, console, places=places, stopping=only)
+        return folder, drive(session)
 
 
-def drive(
-    spec: SearchSpec,
-    folder: Folder,
-    home: Home,
-    ready: Ready,
-    console: Console,
-    imported: list[dict[str, Any]] | None = None,
-    again: list[int] | None = None,
-    places: dict[str, str] | None = None,
-    stopping: str | None = None,
-) -> Book:
-    """Run a search, or what is left of it, until its end or an interruption.
+@dataclass
+class Session:
+    """A search from here until its end or an interruption: what one driver does of it."""
 
-    `places` is where the user's code lies that is not where the history says.
+    spec: SearchSpec
+    folder: Folder
+    home: Home
+    ready: Ready
+    console: Console
+    imported: list[dict[str, Any]] = field(default_factory=list)  # trials of earlier searches
+    again: list[int] = field(default_factory=list)  # trials that failed, and are tried again
+    places: dict[str, str] = field(default_factory=dict)  # of code that is not where it was
+    stopping: str | None = None  # "confirm": only winners are trained
+
+
+def drive(session: Session) -> Book:
+    """Run a session.
 
     Raises:
         DiffsweepError: the search could not go on, or ended and its report could not be written.
     """
+    folder, console = session.folder, session.console
     with driving(folder) as history:
-        if ready.job:  # nobody watches; its log is all there is to see
-            history.tell = lambda event: tell(console, event, history.book)
-        put_code(folder, spec.code)
-        driver = {"driver": f"{platform.node()}:{os.getpid()}", "job": ready.job}
-        about = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, ready.data)}
-        history.write("start", search=folder.id, format=FORMAT, **about, **driver)
-        if imported:
-            history.write("import", trials=imported)
-        for number in again or []:
-            history.write("retry", trial=number)
-        patience = UNWATCHED if ready.job else None
-        recorder = Recorder(spec, folder, home, history.mirror, patience)
-        with recorder, Progress(history.book, console, history.waiting) as progress:
-            engine = Engine(spec, history, stopping)
-            progress.note = "starting Ray"
-            from search.tuning import tune_trials  # imports Ray, which the place prepares
-
-            ready.ray.wait()
-            tune_trials(spec, engine, folder, ready.data, ready.concurrent, places or {})
-            ready.ray.end()
-            if isinstance(engine.error, Fenced):
-                raise engine.error
-            engine.finish()
-            if isinstance(engine.error, StorageAway):
-                raise engine.error
-            leave_behind(engine, folder)
-            if patience and recorder.error:
-                console.print(f"waiting for MLflow ({recorder.error})", soft_wrap=True)
+        begin(session, history)
+        engine, recorder = train(session, history)
     if recorder.undelivered:
         console.print(f"MLflow did not take all of it ({recorder.error}); nothing is lost.")
         console.print(f"  diffsweep resume {folder.id}  delivers the rest", soft_wrap=True)
     try:
-        content = write_report(folder, history.book)
-        keep(folder, folder.report)
-        if problem := publish(folder, home, history.book, content, ready.data):
-            console.print(f"MLflow did not take the report ({problem}). Send it again with:")
-            console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
+        answer(session, history.book)
     finally:
-        notify(spec, history.book, folder, console)
+        notify(session.spec, history.book, folder, console)
     if engine.error is not None:
         raise engine.error
     return history.book
+
+
+def begin(session: Session, history: History) -> None:
+    """Write down that this driver begins, with all that the session goes by."""
+    spec, ready = session.spec, session.ready
+    if ready.job:  # nobody watches; its log is all there is to see
+        history.tell = lambda event: tell(session.console, event, history.book)
+    put_code(session.folder, spec.code)
+    driver = {"driver": f"{platform.node()}:{os.getpid()}", "job": ready.job}
+    about = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, ready.data)}
+    history.write("start", search=session.folder.id, format=FORMAT, **about, **driver)
+    if session.imported:
+        history.write("import", trials=session.imported)
+    for number in session.again:
+        history.write("retry", trial=number)
+
+
+def train(session: Session, history: History) -> tuple[Engine, Recorder]:
+    """Have Ray run the trials that the engine chooses, recorded in MLflow, until none is left."""
+    spec, folder, ready, console = session.spec, session.folder, session.ready, session.console
+    patience = UNWATCHED if ready.job else None
+    recorder = Recorder(spec, folder, session.home, history.mirror, patience)
+    with recorder, Progress(history.book, console, history.waiting) as progress:
+        engine = Engine(spec, history, session.stopping)
+        progress.note = "starting Ray"
+        from search.execution.tuning import tune_trials  # imports Ray, which the place prepares
+
+        ready.ray.wait()
+        tune_trials(spec, engine, folder, ready.data, ready.concurrent, session.places)
+        ready.ray.end()
+        if isinstance(engine.error, Fenced):
+            raise engine.error
+        engine.finish()
+        if isinstance(engine.error, StorageAway):
+            raise engine.error
+        leave_behind(engine, folder)
+        if patience and recorder.error:
+            console.print(f"waiting for MLflow ({recorder.error})", soft_wrap=True)
+    return engine, recorder
+
+
+def answer(session: Session, book: Book) -> None:
+    """Write the report, and bring it and the best model to MLflow."""
+    folder, console = session.folder, session.console
+    content = write_report(folder, book)
+    keep(folder, folder.report)
+    if problem := publish(folder, session.home, book, content, session.ready.data):
+        console.print(f"MLflow did not take the report ({problem}). Send it again with:")
+        console.print(f"  diffsweep report {folder.id}", soft_wrap=True)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = ("trainable", "search", "cluster")  # a package may import those before it
 
 
@@ -37,8 +37,14 @@ def test_a_trial_knows_nothing_of_optuna_and_mlflow_and_two_files_know_ray() -> 
         assert "ray" not in imports(path) or path.name in ("trial.py", "workers.py"), path
 
 
-LIGHT = ("trainable.config", "search.spec", "cluster.cli")
-LOOKING = ("search.status", "search.operate", "search.logs", "cluster.remote", "cluster.seen")
+LIGHT = ("trainable.config", "search.spec.spec", "cluster.cli")
+LOOKING = (
+    "search.watch.shown",
+    "search.watch.operate",
+    "search.watch.logs",
+    "cluster.remote.steering",
+    "cluster.remote.seen",
+)
 
 
 @pytest.mark.parametrize("module", [*LIGHT, *LOOKING])

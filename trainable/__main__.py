@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from trainable.base.errors import DiffsweepError
+from trainable.base.plain import to_json
 from trainable.config_file import read_config
-from trainable.errors import DiffsweepError
-from trainable.plain import to_json
 from trainable.solo import train
 
 

@@ -15,11 +15,12 @@ from pydantic import (
     model_validator,
 )
 
-from trainable.data import DatasetConfig, Digits
-from trainable.lr_schedules import LrSchedule
-from trainable.models import ModelConfig, UNet
-from trainable.optimizers import OptimizerConfig
-from trainable.shelf import Frozen, ImportString, Listed
+from trainable.base.shelf import Frozen, ImportString, Listed
+from trainable.data.shelf import Augmentation, DatasetConfig, Digits
+from trainable.diffusion.config import Diffusion
+from trainable.models.shelf import Adapters, ModelConfig, UNet
+from trainable.optimizers.lr_schedules import LrSchedule
+from trainable.optimizers.shelf import OptimizerConfig
 
 VALIDATION_SHARE = 0.04  # of the training time; a step costs about three forward passes
 FEWEST, MAX_VALIDATION_EXAMPLES = 32, 4096
@@ -61,68 +62,6 @@ Warmup = Annotated[
     Annotated[float, Field(ge=0, le=1), Tag("fraction")] | Annotated[Steps, Tag("steps")],
     Discriminator(lambda given: "steps" if isinstance(given, dict | Steps) else "fraction"),
 ]
-
-
-class Diffusion(Frozen):
-    """The noise process: what the network predicts, and how noise levels are spread.
-
-    Nothing here is searched: validation losses of two processes are not comparable.
-    """
-
-    prediction: Literal["eps", "v", "x0", "edm", "flow"] = "eps"
-    noise_schedule: Literal["cosine", "linear"] = "cosine"  # of eps, v and x0
-    # of sample(); null: ddim for eps, v and x0, heun for edm, euler for flow
-    solver: Literal["ddim", "heun", "euler"] | None = None
-    min_snr_gamma: float | None = Field(None, gt=0)  # weights training (not validation); not edm
-    sigma_data: float = Field(0.5, gt=0)  # edm: standard deviation of the examples
-    P_mean: float = -1.2  # edm: ln(sigma) of training is normal with this mean ...
-    P_std: float = Field(1.2, gt=0)  # ... and standard deviation
-    logit_mean: float = 0.0  # flow: logit(t) of training is normal with this mean ...
-    logit_std: float = Field(1.0, gt=0)  # ... and standard deviation
-
-    @model_validator(mode="after")
-    def check_fit(self) -> Self:
-        """Refuse what the prediction has no use for, rather than ignore it."""
-        fields = Diffusion.model_fields
-        kind = self.prediction if self.prediction in ("edm", "flow") else "discrete"
-        if self.solver is not None and self.solver not in SOLVERS[kind]:
-            raise ValueError(
-                f"solver {self.solver} is not for prediction {self.prediction}, which has "
-                + " and ".join(SOLVERS[kind])
-            )
-        for other in ONLY_FOR.keys() - {kind}:
-            for key in ONLY_FOR[other]:
-                if getattr(self, key) != fields[key].default:
-                    raise ValueError(f"{key} is not for prediction {self.prediction}")
-        if kind == "edm" and self.min_snr_gamma is not None:
-            raise ValueError("min_snr_gamma is not for prediction edm, which weights by itself")
-        return self
-
-
-SOLVERS = {"discrete": ("ddim",), "edm": ("heun", "euler"), "flow": ("euler", "heun")}
-ONLY_FOR = {
-    "discrete": ("noise_schedule",),
-    "edm": ("sigma_data", "P_mean", "P_std"),
-    "flow": ("logit_mean", "logit_std"),
-}
-
-
-class Adapters(Frozen):
-    """Low-rank updates of linear and convolution layers, trained in place of all weights."""
-
-    rank: int = Field(8, ge=1)
-    alpha: float | None = Field(None, gt=0)  # the update counts alpha / rank times; null: rank
-    patterns: Annotated[Listed[str], Field(min_length=1)] = ("*",)  # of layers' names
-
-
-class Augmentation(Frozen):
-    """How training images are varied; validation images never are."""
-
-    flip: bool = False  # left to right, half of the time
-    crop: int = Field(0, ge=0)  # pixels that an image is moved by, at most, mirrored at its edge
-    seed: int = Field(0, ge=0, lt=2**31)
-
-
 FEATURE_FILES = ("onnx:", "torchscript:")  # before the path of a file that has them
 FEATURES = re.compile(r"random|kmeans|labels|(onnx|torchscript):.+|[\w.]+:\w+")
 Features = Annotated[
@@ -135,7 +74,7 @@ Features = Annotated[
 
 
 class Quality(Frozen):
-    """What is measured on samples when a trial completes; see trainable/quality.py."""
+    """What is measured on samples when a trial completes (trainable/quality/)."""
 
     samples: int | None = Field(None, ge=16)  # null: what QUALITY_SHARE pays for
     steps: int | None = Field(None, ge=1)  # of the solver

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trainable.base.reading import read
 from trainable.config import FEATURE_FILES, TrialConfig
-from trainable.reading import read
 
 
 def read_config(path: Path, flags: Mapping[str, Any] | None = None) -> TrialConfig:

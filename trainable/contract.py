@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from trainable.build import build_model
+from trainable.base.tensors import scaled, view
 from trainable.config import TrialSettings
-from trainable.datasets import Data
-from trainable.diffusion import Process, build_process, loss
-from trainable.tensors import scaled, view
+from trainable.data.parts import Data
+from trainable.diffusion.process import Process, build_process, loss
+from trainable.models.build import build_model
 
 EXAMPLES = 6  # that the model is called with
 SHAKE = 0.05  # deviation of what is added to weights that begin at zero
@@ -27,7 +27,7 @@ def broken(settings: TrialSettings, data: Data, device: torch.device) -> list[st
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         process = build_process(settings.diffusion, device)
-        net = build_model(settings, data, process.time_scale).to(device)
+        net = build_model(settings.model, data, process.time_scale).to(device)
         x, labels = data.train.take(slice(EXAMPLES))
         x0 = scaled(view(x).clone()).to(device)
         told = None if labels is None else view(labels).clone().to(device)

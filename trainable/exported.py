@@ -11,11 +11,12 @@ from ruamel.yaml import YAML
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from trainable.build import build_model, pick_device
+from trainable.base.device import pick_device
+from trainable.base.shelf import use_code
 from trainable.config import TrialConfig
-from trainable.diffusion import build_process
-from trainable.sampling import draw
-from trainable.shelf import use_code
+from trainable.diffusion.process import build_process
+from trainable.diffusion.sampling import draw
+from trainable.models.build import build_model
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 
@@ -60,7 +61,7 @@ class Exported:
         with safe_open(path, "pt", device=str(self.device)) as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         use_code(folder for folder in self.config.code if Path(folder).is_dir())
-        model = build_model(self.config, self.examples, self.process.time_scale)
+        model = build_model(self.config.model, self.examples, self.process.time_scale)
         model.load_state_dict(weights)
         return model.to(self.device).eval()
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from trainable.augment import Augment
-from trainable.build import build_model, two_examples
-from trainable.build_optimizer import check_eight_bit
+from trainable.base.shelf import load, told
 from trainable.config import TrialSettings
-from trainable.datasets import Data
-from trainable.diffusion import build_process
-from trainable.finetune import prepare
-from trainable.objective import Batch, OwnObjective
-from trainable.optimizers import OPTIMIZERS, EightBit
-from trainable.shelf import load, told
+from trainable.data.augment import Augment
+from trainable.data.batch import Batch
+from trainable.data.parts import Data
+from trainable.diffusion.objective import OwnObjective
+from trainable.diffusion.process import build_process
+from trainable.models.build import build_model, two_examples
+from trainable.models.finetune import prepare
+from trainable.optimizers.build import check_eight_bit
+from trainable.optimizers.eight_bit import EightBit
+from trainable.optimizers.shelf import OPTIMIZERS
 
 
 def try_model(settings: TrialSettings, data: Data) -> None:
@@ -27,14 +29,14 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     scale = build_process(settings.diffusion, cpu).time_scale
     inputs = two_examples(data)
     try:
-        model = build_model(settings, data, scale).eval()
+        model = build_model(settings.model, data, scale).eval()
     except ValueError as error:
         raise ValueError(f"trial.model: {error}") from error
     except Exception as error:
         raise ValueError(f"trial.model: {name} can't be built: {told(error)}") from error
     if settings.augment is not None:
         Augment(settings.augment, data.shape, 0, cpu)
-    prepare(model, settings)
+    prepare(model, settings.init, settings.freeze, settings.adapters)
     if settings.loss is not None:
         try_loss(settings.loss, model, inputs)
         return
@@ -59,7 +61,7 @@ def try_model(settings: TrialSettings, data: Data) -> None:
 def checkpoint_bytes(settings: TrialSettings, data: Data) -> int:
     """About how large a checkpoint of a trial is, with an optimizer that keeps two moments."""
     scale = build_process(settings.diffusion, torch.device("cpu")).time_scale
-    model = build_model(settings, data, scale)
+    model = build_model(settings.model, data, scale)
     weights = sum(weight.numel() for weight in model.parameters())
     copies = 1 + 1 + 2 + len(settings.ema)  # as trained, as evaluated, moments, averages
     return 4 * copies * weights

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from trainable.build_optimizer import optimizer_bytes
+from trainable.base.tensors import view
 from trainable.config import TrialConfig
-from trainable.datasets import FiledPart, Part
-from trainable.diffusion import Network
+from trainable.data.parts import FiledPart, Part
+from trainable.diffusion.process import Network
+from trainable.diffusion.sampling import draw
+from trainable.diffusion.validation import Validation
 from trainable.metrics import TEST_METRICS
-from trainable.sampling import draw
-from trainable.stability import VARIANCE_EVERY, VARIANCE_SHARE, gradient_variance
-from trainable.tensors import view
+from trainable.optimizers.build import optimizer_bytes
+from trainable.optimizers.stability import VARIANCE_EVERY, VARIANCE_SHARE, gradient_variance
 from trainable.train import TrainState, autocast, current_lr
-from trainable.validation import Validation
 
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 

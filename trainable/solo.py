@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from trainable import checkpoint
-from trainable.build import check_device
+from trainable.actor import checkpoint
+from trainable.base.device import check_device
+from trainable.base.errors import BadInput
+from trainable.base.plain import to_json
+from trainable.base.shelf import use_code
 from trainable.config import TrialConfig, TrialSettings
-from trainable.datasets import Data, load_data
-from trainable.errors import BadInput
-from trainable.plain import to_json
+from trainable.data.loading import load_data
+from trainable.data.parts import Data
 from trainable.preflight import try_model, try_optimizer
-from trainable.quality import finish, try_features
+from trainable.quality.measure import finish, try_features
 from trainable.report import next_report, report
-from trainable.shelf import use_code
 from trainable.train import TrainState, train_until
 
 Progress = Callable[[dict[str, Any]], None]

@@ -9,21 +9,23 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from trainable.batches import Batches
-from trainable.build import build_model, pick_device, two_examples
-from trainable.build_optimizer import build_optimizer, edge_layers, evaluated, has_modes
-from trainable.clipping import Clipping
+from trainable.base.device import PeakMemory, pick_device
 from trainable.config import TrialConfig
-from trainable.datasets import Data
-from trainable.diffusion import Network, build_process
-from trainable.ema import Emas, is_due
-from trainable.finetune import prepare
-from trainable.gang import Gang
-from trainable.lr_schedules import lr_factor
-from trainable.objective import Batch, Objective, OwnObjective, OwnValidation, ProcessObjective
-from trainable.stability import StepLog, update_ratio
-from trainable.validation import TEST_SEED, Validation
-from trainable.watch import DivergenceWatch, PeakMemory
+from trainable.data.batch import Batch
+from trainable.data.batches import Batches
+from trainable.data.parts import Data
+from trainable.diffusion.objective import Objective, OwnObjective, OwnValidation, ProcessObjective
+from trainable.diffusion.process import Network, build_process
+from trainable.diffusion.validation import TEST_SEED, Validation
+from trainable.models.build import build_model, two_examples
+from trainable.models.finetune import prepare
+from trainable.optimizers.build import build_optimizer, edge_layers, evaluated, has_modes
+from trainable.optimizers.clipping import Clipping
+from trainable.optimizers.divergence import DivergenceWatch
+from trainable.optimizers.ema import Emas, is_due
+from trainable.optimizers.lr_schedules import lr_factor
+from trainable.optimizers.stability import StepLog, update_ratio
+from trainable.parallel.gang import Gang
 
 
 class TrainState:
@@ -42,8 +44,8 @@ class TrainState:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)  # initial weights, dropout
         self.process = build_process(config.diffusion, self.device)
-        self.model = build_model(config, data, self.process.time_scale)
-        prepare(self.model, config)
+        self.model = build_model(config.model, data, self.process.time_scale)
+        prepare(self.model, config.init, config.freeze, config.adapters)
         self.model.to(self.device)
         self.gang.agree([*self.model.parameters(), *self.model.buffers()])
         self.trained = {n: w for n, w in self.model.named_parameters() if w.requires_grad}
@@ -56,7 +58,9 @@ class TrainState:
             self.optimizer.train()  # type: ignore[attr-defined]
         self.emas = Emas(config.ema, self.model)
         self.limit = data.limit
-        self.batches = Batches(data, config, self.device, self.gang.part(config.batch_size))
+        part = self.gang.part(config.batch_size)
+        stream = config.batch_size, config.seed, self.device, part, config.augment
+        self.batches = Batches(data, *stream)
         self.objective, self.validation, self.test = build_objective(self, data, test)
         output = edge_layers(self.model, inputs)[1].parameters() if config.clip_agc else ()
         self.clip = Clipping(

@@ -43,9 +43,10 @@ from peers import (
 )
 from problems import NEAR, PROBLEMS, Problem
 
-from search.replay import interval, simulate
-from search.space import settings
-from search.spec import SearchSpec
+from search.forecast.replay import simulate
+from search.forecast.statistics import interval
+from search.spec.space import settings
+from search.spec.spec import SearchSpec
 
 WORKERS = 4
 LIMIT = 24.0  # full trainings that a search may spend

@@ -21,11 +21,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from search.history import Book, events, read_book
-from search.home import Home
-from search.local import concurrency
-from search.spec import SearchSpec
-from search.standing import seconds
+from search.answer.standing import seconds
+from search.execution.local import concurrency
+from search.history.book import Book
+from search.history.home import Home
+from search.history.log import events, read_book
+from search.spec.spec import SearchSpec
 
 MAIN = Path(__file__).parents[2] / "search" / "specs" / "digits.yaml"
 

@@ -24,10 +24,10 @@ import torch
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from trainable.build import pick_device
+from trainable.base.device import pick_device
 from trainable.config import TrialConfig
-from trainable.datasets import Data, Part
-from trainable.diffusion import T, alpha_bar
+from trainable.data.parts import Data, Part
+from trainable.diffusion.process import T, alpha_bar
 from trainable.report import insight
 from trainable.train import TrainState, train_until
 

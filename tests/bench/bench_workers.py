@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from crew import Crew
+from support.crew import Crew
 
 from trainable.config import TrialConfig
-from trainable.datasets import Data, Part
-from trainable.gang import Gang
+from trainable.data.parts import Data, Part
+from trainable.parallel.gang import Gang
 from trainable.train import TrainState, train_until
 
 # shape, batch, channels and multipliers of the U-Net

@@ -22,9 +22,9 @@ from problems import Problem
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from search.dimensions import Choices, Range, between, quantile_of
-from search.sampler import quiet
-from search.space import settings
+from search.engine.sampler import quiet
+from search.spec.dimensions import Choices, Range, between, quantile_of
+from search.spec.space import settings
 
 HERE = Path(__file__).parent
 SYNE_PYTHON = HERE / ".venv-syne" / "bin" / "python"

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.checks import RECORDED
-from search.curves import Curve, at, interpolate, read_csv
-from search.dimensions import Choices, Range
-from search.priors import PUBLISHED
-from search.sampler import mix
-from search.space import Space, settings
+from search.engine.designs import mix
+from search.forecast.curves import Curve, at, interpolate, read_csv
+from search.spec.checks import RECORDED
+from search.spec.dimensions import Choices, Range
+from search.spec.priors import PUBLISHED
+from search.spec.space import Space, settings
 
 HERE = Path(__file__).parent
 NEAR = 1.01  # within 1 % of the best known counts as found

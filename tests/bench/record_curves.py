@@ -10,7 +10,7 @@ import csv
 import sys
 from pathlib import Path
 
-from search.history import read_book
+from search.history.log import read_book
 
 SHARES = (1 / 32, 1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0)
 COLUMNS = ("optimizer", "lr", "warmup", "lr_schedule", "share", "val_loss")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from killing import check_nothing_lost, search_with_kills
+from support.killing import check_nothing_lost, search_with_kills
 
 SEARCHES, KILLS = 10, 5
 

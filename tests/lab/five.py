@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from hosts import ROOT, Host, Lab, wait_until
 
-from cluster.inventory import Inventory
-from cluster.node import files
-from search.lease import LEASE
+from cluster.hosts.inventory import Inventory
+from cluster.hosts.node import files
+from search.history.lease import LEASE
 
 NAMES = ["client", "head", "w1", "w2", "services"]
 PATIENCE = 900  # seconds for what takes a minute on an idle machine

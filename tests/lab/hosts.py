@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = (ROOT, Path(sys.prefix))  # are seen on every host, wherever they lie
 HOME = "/tmp/home"  # on every host
 # the first process of a host: whatever loses its parent is left to it

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from services import BUCKET, S3, Mlflow, Postgres
+from support.services import BUCKET, S3, Mlflow, Postgres
 
 FOLDER = Path("/tmp/services")
 

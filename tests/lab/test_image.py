@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 BASE = "localhost/python:3.11-slim-bookworm"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 MISSING = [name for name in ("buildah", "debootstrap") if shutil.which(name) is None]

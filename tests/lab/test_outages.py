@@ -9,11 +9,12 @@ from subprocess import Popen
 from typing import Any
 
 import pytest
-from killing import LONGEST, SPEC, begin, check_nothing_lost, output, wait_for_history
-from services import BUCKET, S3, Mlflow, Postgres
+from support.killing import LONGEST, SPEC, begin, check_nothing_lost, output, wait_for_history
+from support.services import BUCKET, S3, Mlflow, Postgres
 
-from search.history import events, read_book
-from search.home import Folder, Home
+from search.history.folder import Folder
+from search.history.home import Home
+from search.history.log import events, read_book
 
 OUTAGE = 60.0  # seconds
 STEPS = 400  # long enough for an outage to fall into the training

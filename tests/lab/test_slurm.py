@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 NEEDED = ("slurmctld", "slurmd", "sbatch", "munged", "unshare")
 PATH = f"{Path(sys.executable).parent}:/usr/sbin:{os.environ['PATH']}"
 MISSING = [name for name in NEEDED if shutil.which(name, path=PATH) is None]

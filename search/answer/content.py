@@ -1,0 +1,227 @@
+"""The answer of a search as one JSON document, which the report page and its plots show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from importlib.metadata import version
+from typing import Any
+
+from search.answer.describe import name as trial_name
+from search.answer.insight import expected_best, importance, learning_rates, rungs, stability
+from search.answer.standing import (
+    Contender,
+    Standing,
+    confirmed,
+    seconds,
+    spent,
+    standing,
+    test_metric,
+)
+from search.answer.verdict import CONFIDENCE, MARGIN
+from search.answer.wording import answer, next_steps, sentence_at_equal_time, warnings_of
+from search.engine.analysis import by_optimizer, objective, pareto, ranked
+from search.engine.confirm import asked_for, planned, seeds_of
+from search.engine.pareto import better
+from search.history.book import Book, Trial
+
+PACKAGES = ("diffsweep", "torch", "ray", "optuna", "mlflow")
+WINNER_METRICS = ("quality_mmd", "quality_fd", "quality_coverage")
+
+
+def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
+    """Every number of the report."""
+    stood = standing(book, margin)
+    spec = book.spec
+    content: dict[str, Any] = {
+        "search": book.id,
+        "state": book.state,
+        "finished": book.state == "complete",
+        "objective": dict(zip(("metric", "mode"), objective(book), strict=True))
+        | {"confirmed_on": test_metric(book)},
+        "pareto": pareto(book),
+        "data": _data(book),
+        "budget": _budget(book),
+        "seeds": _seeds(book, stood),
+        "optimizers": _optimizers(book, stood),
+        "confirm": [_confirm_trial(trial, stood) for trial in book.stage("confirm")],
+        "margin": margin,
+        "confidence": CONFIDENCE,
+        "verdicts": [verdict.json() for verdict in stood.verdicts],
+        "equal_time": {
+            "seconds": stood.equal_time,
+            "verdicts": [verdict.json() for verdict in stood.at_equal_time],
+        },
+        "quality": {m: [v.json() for v in verdicts] for m, verdicts in stood.quality.items()},
+        "quality_references": _references(book),
+        "quality_errors": _quality_errors(book),
+        "before": _before(book),
+        "unstable": [contender.name for contender in stood.unstable],
+        "rungs": rungs(book),
+        "spec": spec,
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    content["warnings"] = warnings_of(content)
+    content["answer"] = answer(content)
+    content["answer_at_equal_time"] = sentence_at_equal_time(content)
+    content["next"] = next_steps(content)
+    return content
+
+
+def _data(book: Book) -> dict[str, Any]:
+    """What was trained, and on what."""
+    known = (trial.reports[-1]["parameters"] for trial in book.trials.values() if trial.reports)
+    given = {key: book.spec["trial"][key] for key in ("dataset", "model", "diffusion")}
+    return given | {"parameters": next(known, None)}
+
+
+def _quality_errors(book: Book) -> dict[str, int]:
+    """Why the quality of samples could not be measured, and in how many trials."""
+    lasts = [trial.reports[-1] for trial in book.trials.values() if trial.reports]
+    return dict(Counter(last["quality_error"] for last in lasts if "quality_error" in last))
+
+
+def _references(book: Book) -> dict[str, float]:
+    """The quality of other real examples and of noise, which every measured trial reports."""
+    for trial in book.trials.values():
+        last = trial.reports[-1] if trial.reports else {}
+        found = {k: v for k, v in last.items() if k.endswith(("_real", "_noise"))}
+        if found:
+            return found
+    return {}
+
+
+def _before(book: Book) -> dict[str, Any] | None:
+    """The first baseline, which runs in full, against the best that was found."""
+    metric, trials = objective(book)[0], ranked(book)
+    first = next((trial for trial in trials if trial.baseline and trial.number == 0), None)
+    if first is None or len(trials) < 2:
+        return None
+    value, best = first.last(metric), trials[0].last(metric)
+    assert value and best is not None
+    name = trial_name(first)
+    return {
+        "name": name,
+        "published": book.spec["baselines"] == "default",
+        "value": value,
+        "best": best,
+        "gain": abs(value - best) / abs(value),
+    }
+
+
+def _budget(book: Book) -> dict[str, Any]:
+    spec = book.spec
+    full = spec["trial"]["steps"] * spec["trial"]["batch_size"]
+
+    def spent(stage: str) -> dict[str, Any]:
+        trials = book.stage(stage)
+        return {
+            "trials": len(trials),
+            "full_trainings": sum(trial.samples for trial in trials) / full,
+            "training_seconds": sum(seconds(trial) for trial in trials),
+        }
+
+    return {
+        "trials": spec["budget"]["trials"],
+        "steps": spec["trial"]["steps"],
+        "batch_size": spec["trial"]["batch_size"],
+        "samples": full,
+        "allocation": spec["allocation"],
+        "search": spent("search"),
+        "confirm": spent("confirm") | {"planned": planned(book)},
+        "seconds": book.seconds,
+    }
+
+
+def _seeds(book: Book, stood: Standing) -> dict[str, Any]:
+    wanted = asked_for(book)
+    return {
+        "search": book.spec["trial"]["seed"],
+        "sampler": book.spec["sampler"]["seed"],
+        "confirm": seeds_of(book, wanted) if wanted else [],
+        "judged": stood.seeds,
+    }
+
+
+def _optimizers(book: Book, stood: Standing) -> dict[str, Any]:
+    metric, (searched, mode) = test_metric(book), objective(book)
+    rows = by_optimizer(book)
+    bests = sorted((r["best"][searched] for r in _with_best(book, rows)), key=better(mode))
+    runner_up = bests[1] if len(bests) > 1 else None
+    for name, row in rows.items():
+        mine = [c for c in (*stood.contenders, *stood.unstable) if c.source.optimizer == name]
+        said = [confirmed(stood, c, metric) for c in mine]
+        known = [one for one in said if one.get("mean") is not None]
+        top: Trial | None = next(iter(ranked(book, name)), None)
+        row |= {
+            "best": row["best"] and row["best"] | _best_of(top, searched, runner_up, mode),
+            "confirmed": min(known, key=lambda one: better(mode)(one["mean"]), default=None),
+            "contenders": said,
+            "peak_memory_bytes": max(
+                (
+                    t.reports[-1]["peak_memory_bytes"]
+                    for t in book.stage("search")
+                    if t.optimizer == name and t.reports
+                ),
+                default=None,
+            ),
+            "stopped_share": row["pruned"] / row["trials"] if row["trials"] else None,
+            "learning_rate": learning_rates(book, name),
+            "stability": stability(book, name),
+            "expected_best": expected_best(book, name),
+            "importance": importance(book, name),
+        }
+    return rows
+
+
+def _with_best(book: Book, rows: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of optimizers that have a best, with the objective among the best's values."""
+    found = []
+    for name, row in rows.items():
+        if trials := ranked(book, name):
+            metric = objective(book)[0]
+            row["best"][metric] = trials[0].last(metric)
+            found.append(row)
+    return found
+
+
+def _best_of(
+    trial: Trial | None, metric: str, runner_up: float | None, mode: str
+) -> dict[str, Any]:
+    """More about an optimizer's best trial: quartiles, quality, and how soon it got there."""
+    assert trial is not None
+    last = trial.reports[-1]
+    content = {key: last[key] for key in WINNER_METRICS if key in last}
+    content |= {key: last[key] for key in last if key.startswith("val_loss")}
+    return content | {
+        "name": trial_name(trial),
+        "seconds": seconds(trial),
+        "to_runner_up": reached(trial, metric, runner_up, mode),
+    }
+
+
+def reached(trial: Trial, metric: str, value: float | None, mode: str) -> dict[str, Any] | None:
+    """When a trial first reported a value as good: its step, and its seconds of training."""
+    if value is None:
+        return None
+    key = better(mode)
+    for report, time in zip(trial.reports, spent(trial), strict=True):
+        if key(report[metric]) <= key(value):
+            return {"value": value, "step": report["step"], "seconds": time}
+    return None
+
+
+def _confirm_trial(trial: Trial, stood: Standing) -> dict[str, Any]:
+    everyone: tuple[Contender, ...] = (*stood.contenders, *stood.unstable)
+    names = {c.source.number: c.name for c in everyone}
+    last = trial.reports[-1] if trial.reports else {}
+    kept = {k: v for k, v in last.items() if k.startswith(("test_", "val_", "quality_"))}
+    return {
+        "trial": trial.number,
+        "source": trial.source,
+        "contender": names.get(trial.source or 0),
+        "optimizer": trial.optimizer,
+        "seed": trial.config["seed"],
+        "state": trial.state,
+        "seconds": seconds(trial),
+        **kept,
+    }

@@ -1,0 +1,202 @@
+"""What the trials of a search tell beside their ranking: learning rates, luck, early stopping.
+
+Everything here is within one optimizer or about the search itself. What an optimizer's choice is
+worth is for the confirm stage to say: importances computed over a search that favours the early
+leaders say nothing about it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from search.engine.analysis import objective, ranked
+from search.engine.asha import Asha, Results
+from search.engine.pareto import better
+from search.engine.scheduler import rung_levels
+from search.history.book import Book
+from search.spec.dimensions import Choices, Range
+from search.spec.shelves import SCHEDULERS
+from search.spec.spec import SearchSpec
+
+BASIN = 0.05  # a learning rate belongs to the basin if its loss is within this of the best
+EDGE = 0.05  # of a range's width: a best so near an end may lie beyond it
+RESAMPLES = 500
+ENOUGH_FOR_IMPORTANCE = 10  # complete trials of one optimizer
+ENOUGH_FOR_RANKS = 5  # trials that went all the way
+
+
+def learning_rates(book: Book, name: str) -> dict[str, Any]:
+    """The best learning rate of an optimizer, the basin around it, and if it lies at an edge."""
+    metric = objective(book)[0]
+    trials = ranked(book, name)
+    space = SearchSpec.model_validate(book.spec).space.optimizer[name]["lr"]
+    ends = [float(end) for end in space.ends if isinstance(end, int | float)]
+    content: dict[str, Any] = {"range": [min(ends), max(ends)], "best": None, "basin": None}
+    if not trials:
+        return content | {"edge": None}
+    best = trials[0].last(metric)
+    assert best is not None
+    bound = abs(best) * BASIN
+    near = [
+        trial.config["optimizer"]["lr"]
+        for trial in trials
+        if (value := trial.last(metric)) is not None and abs(value - best) <= bound
+    ]
+    lr = trials[0].config["optimizer"]["lr"]
+    return content | {"best": lr, "basin": [min(near), max(near)], "edge": edge(space, lr)}
+
+
+def edge(space: Any, lr: float) -> str | None:
+    """low or high, if the value lies at that end of its range (or beyond)."""
+    if not isinstance(space, Range):
+        return None
+    low, high = (math.log(e) if space.log else e for e in (space.low, space.high))
+    place = ((math.log(lr) if space.log else lr) - low) / (high - low)
+    return "low" if place <= EDGE else "high" if place >= 1 - EDGE else None
+
+
+def expected_best(book: Book, name: str) -> dict[str, Any] | None:
+    """The best value to expect from k of an optimizer's trials drawn at random, k = 1, 2, ...
+
+    Dodge et al. 2019 (Show Your Work), without replacement; the band is a bootstrap over trials.
+    A trial that was stopped early counts with its last value, a diverged one with the worst.
+    """
+    metric, mode = objective(book)
+    trials = [t for t in book.stage("search") if t.optimizer == name and t.reports]
+    values = [t.last(metric) for t in trials]
+    known = [v for v in values if v is not None]
+    if len(known) < 2:
+        return None
+    worst = max(known, key=better(mode))
+    diverged = [t.state == "diverged" for t in trials]
+    filled = np.array(
+        [worst if v is None or d else v for v, d in zip(values, diverged, strict=True)]
+    )
+    full = SearchSpec.model_validate(book.spec).trial.samples
+    rng = np.random.default_rng(0)
+    draws = np.array([best_of(rng.choice(filled, len(filled)), mode) for _ in range(RESAMPLES)])
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    cost = float(np.mean([t.samples for t in trials])) / full
+    return {
+        "trials": list(range(1, len(filled) + 1)),
+        "full_trainings": [k * cost for k in range(1, len(filled) + 1)],
+        "mean": best_of(filled, mode).tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+    }
+
+
+def best_of(values: np.ndarray, mode: str = "min") -> np.ndarray:
+    """E[best of k of the n values, drawn without replacement], for k = 1 ... n."""
+    n = len(values)
+    ordered = np.sort(values) if mode == "min" else np.sort(values)[::-1]
+    return np.array(
+        [
+            sum(ordered[i] * math.comb(n - 1 - i, k - 1) for i in range(n - k + 1))
+            / math.comb(n, k)
+            for k in range(1, n + 1)
+        ]
+    )
+
+
+def rungs(book: Book) -> list[dict[str, Any]]:
+    """For each rung: how well ranks there agree with those at the end, and if it was overruled.
+
+    The correlation is the engine's own: corrected for who was let on, over all that got there
+    (see search/engine/correlation.py). `overruled` are optimizers of whose trials the rung at
+    last held none back, since its ranks were seen to mislead. `best_rank` is the winner's rank at
+    the rung among those that finished, as a share: above the share that a rung keeps, it came
+    through by luck.
+    """
+    spec, done = SearchSpec.model_validate(book.spec), ranked(book)
+    if len(done) < ENOUGH_FOR_RANKS:
+        return []
+    trials, results = book.stage("search"), Results(*spec.aims[0])
+    rule = Asha(rung_levels(spec), spec.scheduler.reduction_factor, results, measured=True)
+    groups = [[name] for name in spec.optimizers]
+    if spec.allocation == "adaptive":
+        groups = [spec.optimizers]
+    overruled: list[list[str]] = [[] for _ in rule.rungs]  # names of optimizers by rung
+    if SCHEDULERS[spec.scheduler.type].measures and spec.scheduler.grace_steps == "auto":
+        for names in groups:
+            first = rule.first_deciding([t for t in trials if t.optimizer in names])
+            for index in range(first):
+                overruled[index] += names
+    found: list[dict[str, Any]] = []
+    for index, worth in enumerate(rule.worth(trials)):
+        values = [results.at(trial, rule.rungs, index) for trial in done]
+        place = (
+            sum(v is not None and v <= values[0] for v in values) if values[0] is not None else 0
+        )
+        found.append(
+            {
+                "samples": rule.rungs[index],
+                "trials": sum(results.at(t, rule.rungs, index) is not None for t in trials),
+                "correlation": worth,
+                "best_rank": place / len(done),
+                "kept": 1 / spec.scheduler.reduction_factor,
+                "overruled": overruled[index],
+            }
+        )
+    return found
+
+
+def importance(book: Book, name: str) -> dict[str, float] | None:
+    """Each setting's share in what explains the loss of an optimizer's complete trials.
+
+    Functional ANOVA (Hutter et al. 2014) within one optimizer; None with too few trials.
+    """
+    import optuna
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    metric, mode = objective(book)
+    space = SearchSpec.model_validate(book.spec).space
+    trials = ranked(book, name)
+    encoded = [(space.encode(t.chosen, [name]), t.last(metric)) for t in trials]
+    known = [(params, value) for params, value in encoded if params]
+    if len(known) < ENOUGH_FOR_IMPORTANCE:
+        return None
+    kinds = {
+        key: _distribution(dimension)
+        for key, dimension in space.dimensions(name)
+        if isinstance(dimension, Range | Choices)
+    }
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="minimize" if mode == "min" else "maximize")
+    study.add_trials(
+        optuna.trial.create_trial(params=params, distributions=kinds, value=value)
+        for params, value in known
+    )
+    shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return {key.removeprefix(f"{name}."): float(share) for key, share in shares.items()}
+
+
+def _distribution(dimension: Range | Choices) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if isinstance(dimension, Choices):
+        return CategoricalDistribution(dimension.values)
+    if dimension.log_from_one:
+        return FloatDistribution(1 - dimension.high, 1 - dimension.low, log=True)
+    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+
+
+def stability(book: Book, name: str) -> dict[str, Any]:
+    """How often an optimizer diverged, at which learning rates, and how its gradients jumped."""
+    trials = [t for t in book.stage("search") if t.optimizer == name]
+    diverged = [t for t in trials if t.state == "diverged"]
+    jumps = []
+    for trial in trials:
+        norms = [r["grad_norm"] for r in trial.reports if r.get("grad_norm")]
+        if norms:
+            jumps.append(max(norms) / float(np.median(norms)))
+    return {
+        "diverged": len(diverged),
+        "share": len(diverged) / len(trials) if trials else None,
+        "lowest_diverged_lr": min((t.config["optimizer"]["lr"] for t in diverged), default=None),
+        "largest_gradient_jump": max(jumps, default=None),
+        "most_loss_spikes": max((t.last("loss_spikes") or 0 for t in trials), default=None),
+    }

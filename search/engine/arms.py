@@ -1,0 +1,86 @@
+"""Arms: optimizers that compete for the same trials, and whose turn it is to propose one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from search.engine.sampler import Sampler
+from search.engine.scheduler import Scheduler, build_scheduler
+from search.history.book import Book, Trial
+from search.spec.shelves import SAMPLERS
+from search.spec.spec import SearchSpec
+
+QUOTA = 4  # trials that adaptive allocation gives each optimizer before the sampler decides
+
+
+@dataclass
+class Arm:
+    """All optimizers together, or with allocation `equal` one alone: a study and a bracket."""
+
+    names: list[str]
+    sampler: Sampler
+    scheduler: Scheduler
+
+    def peers(self, book: Book) -> list[Trial]:
+        """The trials that compete here."""
+        return [trial for trial in book.stage("search") if trial.optimizer in self.names]
+
+
+@dataclass
+class Arms:
+    """All arms of a search, and the order in which they propose."""
+
+    spec: SearchSpec
+    book: Book
+
+    def __post_init__(self) -> None:
+        spec = self.spec
+        equal = spec.allocation == "equal"
+        groups = [[name] for name in spec.optimizers] if equal else [spec.optimizers]
+        self.all = [self._build(names, equal) for names in groups]
+
+    def of(self, trial: Trial) -> Arm:
+        """The arm that a trial belongs to."""
+        return next(arm for arm in self.all if trial.optimizer in arm.names)
+
+    def propose(self, number: int) -> dict[str, Any] | None:
+        """What trial `number` is to try, by dimension; None when a grid has no more.
+
+        The optimizer with the fewest trials comes first. Until each has its quota, and always
+        with `equal`, that is the optimizer of the trial; then the sampler decides.
+        """
+        for name, arm in self._turns():
+            chosen = self._draw(number, name, arm)
+            if chosen is not None:
+                return chosen
+        return None
+
+    def _turns(self) -> Iterator[tuple[str, Arm]]:
+        asked = [trial.optimizer for trial in self.book.stage("search")]
+        for name in sorted(self.spec.optimizers, key=asked.count):
+            yield name, next(arm for arm in self.all if name in arm.names)
+
+    def _draw(self, number: int, name: str, arm: Arm) -> dict[str, Any] | None:
+        """Have the arm's sampler propose; the first of an optimizer are spread over its ranges."""
+        mine = [trial for trial in self.book.stage("search") if trial.optimizer == name]
+        known = [*self.book.imported, *arm.peers(self.book)]
+        first = len(mine) < self._quota()
+        earlier = sum(trial.optimizer == name for trial in self.book.imported)
+        if len(mine) + earlier < self._quota() and not SAMPLERS[arm.sampler.kind].spreads:
+            turn = sum(not trial.baseline for trial in mine)
+            return arm.sampler.spread(number, known, name, turn, self._quota())
+        given = first or self.spec.allocation == "equal"
+        return arm.sampler.ask(number, known, name if given else None)
+
+    def _quota(self) -> int:
+        """Trials that each optimizer gets before a sampler learns from results."""
+        return max(1, min(QUOTA, self.spec.budget.trials // len(self.spec.optimizers)))
+
+    def _build(self, names: list[str], alone: bool) -> Arm:
+        spec = self.spec
+        study = f"{self.book.id}/{names[0]}" if alone else self.book.id
+        kind, seed = spec.sampler.type, spec.sampler.seed
+        sampler = Sampler(spec.space, names, kind, seed, spec.aims, study)
+        return Arm(names, sampler, build_scheduler(spec))

@@ -1,0 +1,217 @@
+"""Asynchronous successive halving: a rung rule as a function of the results alone."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from search.engine.correlation import Correlation, rank_correlation
+from search.engine.pareto import better, order
+from search.history.book import ENDED, Trial
+from search.spec.spec import SchedulerConfig
+
+AT_THE_END = "quality_"  # metrics that a trial has only when it is complete
+LEAST_WORTH = 0.7  # rank correlation with the end that gives a rung the right to hold trials back
+
+# go: not at a rung. promote: on from this one. A paused trial may be promoted later, a stopped
+# one not.
+Verdict = Literal["go", "promote", "pause", "stop"]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Reads the objective from trials. Smaller is better here, whatever the mode."""
+
+    metric: str
+    mode: str
+    others: tuple[tuple[str, str], ...] = ()  # further objectives, with their modes
+
+    def at(self, trial: Trial, levels: Sequence[int], index: int) -> float | None:
+        """The value with which a trial entered a rung: that of its first report there.
+
+        A report beyond the next rung is none of this rung: late losses don't compare with early.
+        """
+        report = self.entry(trial, levels, index)
+        return None if report is None else self.value(report)
+
+    def entry(self, trial: Trial, levels: Sequence[int], index: int) -> dict[str, Any] | None:
+        """The report with which a trial entered a rung."""
+        above = levels[index + 1] if index + 1 < len(levels) else math.inf
+        for report in trial.reports:
+            if report["samples"] >= levels[index]:
+                return report if report["samples"] < above else None
+        return None
+
+    def order(self, reports: Sequence[dict[str, Any]]) -> list[int]:
+        """Places of reports, the best first.
+
+        With several objectives these are fronts, one behind the other (as MO-ASHA has them,
+        Schmucker et al. 2021), over what is known before the end of a trial.
+        """
+        known = [aim for aim in self.others if not aim[0].startswith(AT_THE_END)]
+        return order(reports, [(self.metric, self.mode), *known])
+
+    def value(self, report: dict[str, float]) -> float | None:
+        """The objective of a report, signed so that smaller is better; None if it has none."""
+        value = report.get(self.metric)
+        if value is None or math.isnan(value):
+            return None
+        return better(self.mode)(value)
+
+
+@dataclass(frozen=True)
+class Asha:
+    """Asynchronous successive halving with promotion (Li et al. 2020, algorithm 2).
+
+    A trial that enters a rung goes on if it is among the best 1 / reduction_factor of all that
+    entered it so far, and is paused otherwise. A free slot goes to a paused trial that has come
+    to be among the best in the meantime, before a new one is begun. So, unlike where trials are
+    only ever stopped, the first to arrive don't run to the end unopposed.
+
+    Of n trials at a rung no more than n / reduction_factor go on, but for new leaders: with a
+    sampler that learns, each proposal is among the best when it comes, and by rank alone nearly
+    all of them would run in full.
+
+    Where `measured`, a rung decides as long as its ranks tell those at the end, as far as is
+    known (`worth`). Once they are seen not to, all that wait at it and below may go on.
+    """
+
+    rungs: tuple[int, ...]  # samples, ascending, below the full budget
+    reduction_factor: int
+    results: Results
+    measured: bool = False  # rungs whose ranks are seen to mislead hold nobody back
+    min_results: int = 1  # at a rung, before it lets anyone go on
+
+    def levels(self, trial: Trial) -> tuple[int, ...]:
+        return self.rungs
+
+    def judge(self, trial: Trial, peers: Sequence[Trial]) -> Verdict:
+        index = self._rung_of(trial)
+        if index is None or trial.reports[-1]["samples"] != self._entry(trial, index):
+            return "go"  # between rungs
+        best = self._best(index, peers, self.first_deciding(peers))
+        return "promote" if trial.number in best else "pause"
+
+    def promotable(self, peers: Sequence[Trial]) -> Trial | None:
+        paused = {trial.number: trial for trial in peers if trial.state == "paused"}
+        if not paused:
+            return None
+        first = self.first_deciding(peers)
+        for index in reversed(range(len(self.rungs))):
+            for number in self._best(index, peers, first):
+                if number in paused and self._rung_of(paused[number]) == index:
+                    return paused[number]
+        return None
+
+    def hopeless(self, peers: Sequence[Trial], to_come: int) -> list[Trial]:
+        if to_come >= (self.reduction_factor - 1) * len(peers):
+            return []  # there will be a place for each of them
+        lost, worth = [], self.worth(peers)
+        for index in range(len(self.rungs)):
+            if self.measured and (worth[index] or 0.0) < LEAST_WORTH:
+                continue  # not known to hold: it may be found to mislead, and let them go on
+            ranking = self._ranking(index, peers)
+            arriving = to_come + sum(
+                trial.state in ("pending", "running", "paused")
+                and (rung := self._rung_of(trial), rung is None or rung < index)[1]
+                for trial in peers
+            )
+            places = (len(ranking) + arriving) // self.reduction_factor
+            lost += [
+                trial
+                for trial in peers
+                if trial.state == "paused"
+                and self._rung_of(trial) == index
+                and ranking.index(trial.number) >= places
+            ]
+        return lost
+
+    def links(self, peers: Sequence[Trial]) -> list[Correlation | None]:
+        """How the ranks at each rung agree with those at the next, or at the end."""
+        found = []
+        for index in range(len(self.rungs)):
+            entered = [
+                (value, trial)
+                for trial in peers
+                if (value := self.results.at(trial, self.rungs, index)) is not None
+            ]
+            later = tuple(self._next_value(trial, index) for _, trial in entered)
+            found.append(rank_correlation(tuple(value for value, _ in entered), later))
+        return found
+
+    def worth(self, peers: Sequence[Trial]) -> list[float | None]:
+        """The rank correlation of each rung with the end, as far as it is known; None: not at all.
+
+        It is the product over the links from there on, as for curves whose future depends on
+        where they stand and not on how they came there. A link that is not measured yet counts
+        as one, a negative one as zero.
+        """
+        product, found = 1.0, list[float | None]()
+        for link in reversed(self.links(peers) if self.measured else []):
+            product *= 1.0 if link is None else max(0.0, link.estimate)
+            found.append(None if link is None else product)
+        return found[::-1] or [None] * len(self.rungs)
+
+    def first_deciding(self, peers: Sequence[Trial]) -> int:
+        """The index of the lowest rung that holds trials back: all above hold theirs too."""
+        misleading = [
+            index
+            for index, worth in enumerate(self.worth(peers))
+            if worth is not None and worth < LEAST_WORTH
+        ]
+        return misleading[-1] + 1 if misleading else 0
+
+    def _next_value(self, trial: Trial, index: int) -> float | None:
+        """The value with which a trial entered the rung after this one, or ended."""
+        if index + 1 < len(self.rungs):
+            return self.results.at(trial, self.rungs, index + 1)
+        return self.results.value(trial.reports[-1]) if trial.state == "complete" else None
+
+    def _best(self, index: int, peers: Sequence[Trial], first_deciding: int) -> list[int]:
+        """The trials that may go on from a rung, the best first."""
+        ranking = self._ranking(index, peers)
+        if len(ranking) < self.min_results:
+            return []
+        factor = self.reduction_factor if index >= first_deciding else 1
+        places = len(ranking) // factor
+        gone = {trial.number for trial in peers if self._went_on(trial, index)}
+        free = places - len(gone.intersection(ranking))
+        alive = {trial.number for trial in peers if trial.state not in ENDED}
+        waiting = [n for n in ranking[:places] if n in alive and n not in gone]
+        leads = waiting[:1] == ranking[:1]
+        return waiting[: max(free, int(leads))]
+
+    def _went_on(self, trial: Trial, index: int) -> bool:
+        """Whether a trial has left a rung behind, or was told to go on from it."""
+        if trial.samples < self.rungs[index]:
+            return False
+        entry = self._entry(trial, index)
+        return trial.samples > entry or trial.promoted == entry
+
+    def _ranking(self, index: int, peers: Iterable[Trial]) -> list[int]:
+        entered = {
+            trial.number: report
+            for trial in peers
+            if (report := self.results.entry(trial, self.rungs, index)) is not None
+            and self.results.value(report) is not None
+        }
+        numbers = sorted(entered)
+        return [numbers[place] for place in self.results.order([entered[n] for n in numbers])]
+
+    def _rung_of(self, trial: Trial) -> int | None:
+        """The highest rung that a trial has entered."""
+        passed = bisect_right(self.rungs, trial.samples)
+        return passed - 1 if passed else None
+
+    def _entry(self, trial: Trial, index: int) -> int:
+        level = self.rungs[index]
+        return next(int(r["samples"]) for r in trial.reports if r["samples"] >= level)
+
+
+def asha(config: SchedulerConfig, rungs: tuple[int, ...], results: Results) -> Asha:
+    """As a spec asks for it: with grace `auto` its rungs are measured."""
+    measured, least = config.grace_steps == "auto", config.min_results or 1
+    return Asha(rungs, config.reduction_factor, results, measured, min_results=least)

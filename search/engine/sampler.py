@@ -1,0 +1,218 @@
+"""Who proposes: Optuna's samplers, shown the search as it stands.
+
+Nothing is remembered here either. For each proposal a study is made from the trials of the
+history, so there is nothing that a restart could lose and no trial that stays open by mistake;
+and the seed of a proposal is made from the spec's and the trial's number, so the same history
+gives the same proposal, whether or not the driver was restarted in between.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.engine.designs import Wanted, mix
+from search.engine.pareto import Aims
+from search.history.book import Trial
+from search.spec.dimensions import Range, between
+from search.spec.shelves import SAMPLERS
+from search.spec.space import Space, distributions
+from trainable.base.shelf import load
+
+PENALTY = 10.0  # a diverged trial counts as worse than the worst value seen by so many times it
+ATTEMPTS = 20  # to propose something that was not tried yet
+STATES = {
+    "pending": TrialState.RUNNING,
+    "running": TrialState.RUNNING,
+    "paused": TrialState.PRUNED,  # until it goes on
+    "pruned": TrialState.PRUNED,
+    "diverged": TrialState.PRUNED,
+    "complete": TrialState.COMPLETE,
+}
+
+
+@dataclass
+class Sampler:
+    """Proposes trials over the optimizers `names`."""
+
+    space: Space
+    names: list[str]
+    kind: str = "tpe"
+    seed: int = 0
+    aims: Aims = (("val_loss", "min"),)  # the objectives; the first one leads
+    study_name: str = "study"
+    _told: dict[int, tuple[tuple[str, int], FrozenTrial | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.metric, self.mode = self.aims[0]
+
+    def ask(
+        self, number: int, trials: Sequence[Trial], optimizer: str | None
+    ) -> dict[str, Any] | None:
+        """Propose trial `number` after `trials`, if given with this optimizer: by dimension.
+
+        None when a grid is exhausted.
+        """
+        seen, entry = {identity(trial.chosen) for trial in trials}, SAMPLERS[self.kind]
+        if not entry.design:
+            return self._fresh(seen, lambda n: self._draw(number, n, trials, optimizer))
+        wanted = Wanted(
+            number, self.space, self.names, optimizer, trials, self.seed, self.metric, self.mode
+        )
+        proposals: Iterator[dict[str, Any]] = load(entry.target)(wanted)
+        if entry.finite:
+            return next((chosen for chosen in proposals if identity(chosen) not in seen), None)
+        return self._fresh(seen, lambda _: next(proposals))
+
+    def spread(
+        self, number: int, trials: Sequence[Trial], optimizer: str, turn: int, turns: int
+    ) -> dict[str, Any]:
+        """One of an optimizer's first `turns` trials, spread over its ranges.
+
+        The learning rate takes a stratum of its range in each turn, those in the middle first:
+        ranges are made to have the good values inside. All else is drawn at random.
+        """
+        key, seen = f"{optimizer}.lr", {identity(trial.chosen) for trial in trials}
+        dimension = dict(self.space.dimensions(optimizer))[key]
+        order = sorted(range(turns), key=lambda s: (abs(s - (turns - 1) / 2), s))
+
+        def draw(attempt: int) -> dict[str, Any]:
+            chosen = self._draw(number, attempt, (), optimizer, "random")
+            if isinstance(dimension, Range):
+                inside = random.Random(mix(self.seed, number, attempt)).random()  # noqa: S311
+                chosen[key] = between(dimension, (order[turn] + inside) / turns)
+            return chosen
+
+        return self._fresh(seen, draw)
+
+    def _fresh(self, seen: set[str], draw: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+        """The first of some draws that was not tried before; a small space may have none."""
+        for attempt in range(ATTEMPTS):
+            chosen = draw(attempt)
+            if identity(chosen) not in seen:
+                break
+        return chosen
+
+    def study(self, trials: Sequence[Trial], journal: Path | None = None) -> optuna.Study:
+        """The search as an Optuna study, in memory or in a journal file for Optuna's tools."""
+        storage = JournalStorage(JournalFileBackend(str(journal))) if journal else None
+        with quiet():
+            study = optuna.create_study(
+                study_name=self.study_name,
+                storage=storage or InMemoryStorage(),
+                directions=["minimize" if mode == "min" else "maximize" for _, mode in self.aims],
+            )
+            study.add_trials([told for t in trials if (told := self._tell(t, trials)) is not None])
+        return study
+
+    def _draw(
+        self,
+        number: int,
+        attempt: int,
+        trials: Sequence[Trial],
+        optimizer: str | None,
+        kind: str | None = None,
+    ) -> dict[str, Any]:
+        kind = kind or self.kind
+        with quiet():
+            study = self.study(() if kind == "random" else trials)
+            seed, entry = mix(self.seed, number, attempt), SAMPLERS[kind]
+            study.sampler = load(entry.target)(**entry.arguments, seed=seed)
+            if optimizer is not None and len(self.names) > 1:
+                study.enqueue_trial({"optimizer": optimizer})
+            return self.space.propose(study.ask(), self.names)
+
+    def _tell(self, trial: Trial, trials: Sequence[Trial]) -> FrozenTrial | None:
+        """A trial as Optuna should see it; None where it says nothing about the space."""
+        version = trial.state, len(trial.reports)
+        if trial.state != "diverged" and len(self.aims) == 1 and trial.number in self._told:
+            known, told = self._told[trial.number]
+            if known == version:
+                return told
+        told = self._frozen(trial, trials)
+        self._told[trial.number] = version, told
+        return told
+
+    def _frozen(self, trial: Trial, trials: Sequence[Trial]) -> FrozenTrial | None:
+        params = self.space.encode(trial.chosen, self.names)
+        if params is None or trial.state not in STATES:
+            return None
+        if len(self.aims) > 1:
+            return self._frozen_with_values(trial, trials, params)
+        values = {
+            report["samples"]: report[self.metric]
+            for report in trial.reports
+            if self.metric in report
+        }
+        if trial.state == "diverged":  # nothing else: TPE ranks those that got further higher
+            values = {0: self._penalty(trials)}
+        state = STATES[trial.state]
+        return create_trial(
+            state=state,
+            params=params,
+            distributions=distributions(self.space, trial.chosen["optimizer"], self.names),
+            value=trial.last(self.metric) if state == TrialState.COMPLETE else None,
+            intermediate_values=values,
+            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.state},
+        )
+
+    def _frozen_with_values(
+        self, trial: Trial, trials: Sequence[Trial], params: dict[str, Any]
+    ) -> FrozenTrial | None:
+        """A trial for a study of several objectives, where Optuna knows no pruned ones.
+
+        One that was stopped counts with its last values: its loss is above what it would have
+        become. What it lacks is as bad as the worst that was seen; after divergence, all is worse.
+        """
+        state, last = STATES[trial.state], trial.reports[-1] if trial.reports else {}
+        if state == TrialState.PRUNED:
+            if not last:
+                return None
+            state = TrialState.COMPLETE
+        values = []
+        for metric, mode in self.aims:
+            penalty = self._penalty(trials, metric, mode)
+            value = penalty if trial.state == "diverged" else last.get(metric)
+            values.append(penalty if value is None else value)
+        return create_trial(
+            state=state,
+            params=params,
+            distributions=distributions(self.space, trial.chosen["optimizer"], self.names),
+            values=values if state == TrialState.COMPLETE else None,
+            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.state},
+        )
+
+    def _penalty(
+        self, trials: Sequence[Trial], metric: str | None = None, mode: str | None = None
+    ) -> float:
+        """Finite, and worse than all that was seen."""
+        metric, mode = metric or self.metric, mode or self.mode
+        values = [r[metric] for t in trials for r in t.reports if metric in r] or [1.0]
+        sign = 1 if mode == "min" else -1
+        worst = max(values, key=lambda value: sign * value)
+        penalty: float = worst + sign * PENALTY * max(abs(worst), 1e-12)
+        return penalty
+
+
+def identity(chosen: dict[str, Any]) -> str:
+    """Equal for equal choices."""
+    return json.dumps(chosen, sort_keys=True)
+
+
+class quiet(warnings.catch_warnings):
+    """Without Optuna's notes on what is meant so here: experimental group, enqueued values."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

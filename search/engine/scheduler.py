@@ -1,0 +1,74 @@
+"""Which trials go on: rung rules as functions of the results alone, on the samples clock.
+
+Nothing is remembered here: a decision is made from the trials as the history tells them, so it is
+the same after a restart, in a replay, and when somebody reads the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from search.engine.asha import Asha, Results, Verdict
+from search.history.book import Trial
+from search.spec.shelves import SCHEDULERS
+from search.spec.spec import SchedulerConfig, SearchSpec
+from trainable.base.shelf import load
+
+
+class Scheduler(Protocol):
+    """Judges trials among their peers: all trials of the search that compete with them."""
+
+    def levels(self, trial: Trial) -> tuple[int, ...]:
+        """Samples at which a trial has to report, ascending."""
+        ...
+
+    def judge(self, trial: Trial, peers: Sequence[Trial]) -> Verdict:
+        """What becomes of a trial after its last report."""
+        ...
+
+    def promotable(self, peers: Sequence[Trial]) -> Trial | None:
+        """The paused trial that has most earned to go on, if one has."""
+        ...
+
+    def hopeless(self, peers: Sequence[Trial], to_come: int) -> list[Trial]:
+        """Paused trials that can't be promoted whatever the `to_come` further trials report."""
+        ...
+
+
+def build_scheduler(spec: SearchSpec) -> Scheduler:
+    """The scheduler that a spec asks for."""
+    results = Results(*spec.aims[0], others=tuple(spec.aims[1:]))
+    build = load(SCHEDULERS[spec.scheduler.type].target)
+    scheduler: Scheduler = build(spec.scheduler, rung_levels(spec), results)
+    return scheduler
+
+
+def without(config: SchedulerConfig, rungs: tuple[int, ...], results: Results) -> Scheduler:
+    """None: a rule without rungs, by which every trial runs in full."""
+    return Asha((), config.reduction_factor, results)
+
+
+def rung_levels(spec: SearchSpec) -> tuple[int, ...]:
+    """Samples at each rung: grace x reduction_factor^k below the full budget.
+
+    Where a scheduler measures what ranks are worth (ASHA with grace `auto`), the first is at a
+    sixteenth of the budget; else at an eighth. It comes after the warmup, and where warmups
+    differ after twice the longest: before that, losses rank warmups, not settings.
+    """
+    config, trial = spec.scheduler, spec.trial
+    entry = SCHEDULERS[config.type]
+    if not entry.rungs:
+        return ()
+    longest = spec.space.largest_warmup(trial.steps)
+    if isinstance(config.grace_steps, int):
+        grace = config.grace_steps
+    elif config.grace_steps == "auto" and entry.measures:
+        grace = max(longest * (2 if spec.space.warmup_differs() else 1), trial.steps // 16, 1)
+    else:
+        grace = max(2 * longest, trial.steps // 8, 1)
+    levels = []
+    while grace < trial.steps:
+        levels.append(grace * trial.batch_size)
+        grace *= config.reduction_factor
+    return tuple(levels)

@@ -1,0 +1,90 @@
+"""What a search leaves on disk beside its history: checkpoints worth keeping, and its study."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from search.engine.analysis import front, ranked
+from search.engine.engine import Engine
+from search.history.book import ENDED
+from search.history.folder import Folder
+from search.takeaway.files import export_best
+from trainable.actor.kept import CHECKPOINT
+from trainable.base.storage import StorageError
+
+KEPT = 3  # best complete trials whose checkpoints stay, beside the front and each optimizer's
+
+
+logger = logging.getLogger("diffsweep.leftovers")
+
+
+def leave_behind(engine: Engine, folder: Folder) -> None:
+    """Leave an ended search as people want to find it. Doing it again changes nothing."""
+    if ranked(engine.book):
+        export_best(folder, engine.book, folder.best)
+        keep(folder, folder.best)
+    for number in unwanted(engine):
+        drop(folder, number)
+    write_study(engine, folder)
+
+
+def keep(folder: Folder, path: Path) -> None:
+    """Bring a folder of results to storage too. Raises StorageError."""
+    if folder.storage is not None:
+        folder.storage.put_folder(path, path.name)
+
+
+class Sweeper:
+    """Drops checkpoints while the search goes on; those in storage without holding it up."""
+
+    def __init__(self, engine: Engine, folder: Folder) -> None:
+        self.engine, self.folder = engine, folder
+        self._dropped: set[int] = set()
+        self._pool = ThreadPoolExecutor(1, "sweeper")
+
+    def __call__(self) -> None:
+        numbers = [n for n in unwanted(self.engine) if n not in self._dropped]
+        self._dropped |= set(numbers)
+        if self.folder.storage is None:
+            self._sweep(numbers)
+        else:
+            self._pool.submit(self._sweep, numbers)
+
+    def _sweep(self, numbers: list[int]) -> None:
+        for number in numbers:
+            try:
+                drop(self.folder, number)
+            except StorageError as error:  # done at the end, or at the next resume
+                logger.info("%s", error)
+
+
+def drop(folder: Folder, number: int) -> None:
+    """Delete the checkpoints of a trial. Raises StorageError."""
+    (folder.trial(number) / CHECKPOINT).unlink(missing_ok=True)
+    if folder.storage is not None:
+        part = folder.storage.sub(f"trials/{number}")
+        for name in part.names():
+            if name.endswith(".pt"):
+                part.delete(name)
+
+
+def unwanted(engine: Engine) -> Iterator[int]:
+    """The trials whose checkpoints nobody can want any more."""
+    book = engine.book
+    wanted = {trial.number for trial in (*ranked(book)[:KEPT], *front(book))}
+    for optimizer in engine.spec.optimizers:
+        wanted |= {trial.number for trial in ranked(book, optimizer)[:1]}
+    for trial in book.trials.values():
+        if trial.state in ENDED and not trial.again and trial.number not in wanted:
+            yield trial.number
+
+
+def write_study(engine: Engine, folder: Folder) -> None:
+    """Leave the search as an Optuna study, a view for Optuna's own tools."""
+    folder.study.unlink(missing_ok=True)
+    for arm in engine.arms.all:
+        peers = [t for t in engine.book.stage("search") if t.optimizer in arm.names]
+        arm.sampler.study(peers, folder.study)

@@ -1,0 +1,141 @@
+"""A search as its events add up to: the book, and the trials in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+ENDED = ("complete", "pruned", "diverged", "failed", "cancelled")  # a trial does not go on
+STATES = ("pending", "running", "paused", *ENDED)
+Event = dict[str, Any]
+
+
+@dataclass
+class Trial:
+    """One trial as the history tells it."""
+
+    number: int
+    stage: str  # search or confirm
+    chosen: dict[str, Any]  # what the sampler chose, by dimension
+    config: dict[str, Any]  # the whole TrialConfig
+    baseline: bool = False
+    state: str = "pending"
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    why: str | None = None  # it ended as it did
+    began: int | None = None  # ms since the epoch; None while no process is at it
+    reported: int | None = None
+    ended: int | None = None
+    promoted: int | None = None  # samples at which it was allowed to go on
+    added: bool = False  # by the user, outside the budget of trials
+    full: bool = False  # nothing stops it before the end of the budget
+    again: bool = False  # it was cut off, and goes on when the search does
+    seconds: float = 0.0  # that its process ran
+    source: int | None = None  # of a confirm trial: the trial of the search that it repeats
+    turn: int = 0  # how many trials of its optimizer came before it
+
+    @property
+    def optimizer(self) -> str:
+        name: str = self.config["optimizer"]["type"]
+        return name
+
+    @property
+    def samples(self) -> int:
+        """The clock of the last report that counts."""
+        return self.reports[-1]["samples"] if self.reports else 0
+
+    @property
+    def full_samples(self) -> int:
+        """The clock at the end of its budget."""
+        samples: int = self.config["steps"] * self.config["batch_size"]
+        return samples
+
+    def last(self, metric: str) -> float | None:
+        """The last reported value of a metric."""
+        return self.reports[-1].get(metric) if self.reports else None
+
+    def rest(self, time: int | None) -> None:
+        """No process works on it from `time` on (ms since the epoch)."""
+        if self.began is not None and time is not None:
+            self.seconds += max(0, time - self.began) / 1000
+        self.began = None
+
+
+@dataclass
+class Book:
+    """The state of a search: what the events add up to."""
+
+    id: str = ""
+    spec: dict[str, Any] = field(default_factory=dict)
+    trials: dict[int, Trial] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)  # versions, and the data's fingerprint
+    job: str | None = None  # the Ray job that drives it, or did last; None where it ran attached
+    ending: bool = False  # the driver has written its last word
+    imported: list[Trial] = field(default_factory=list)  # of earlier searches, for the sampler
+    state: str = "pending"
+    why: str | None = None
+    started: int | None = None
+    last_event: int | None = None
+    sessions: int = 0
+    seconds: float = 0.0  # that drivers ran, over all sessions
+    session_began: int | None = None
+
+    def apply(self, event: Event) -> None:
+        """Take in one event."""
+        match event["event"]:
+            case "start":
+                self.id, self.spec, self.state = event["search"], event["spec"], "running"
+                self.origin = self.origin or event.get("origin", {})
+                self.why, self.ending, self.job = None, False, event.get("job")
+                self.started = self.started or event["time"]
+                self.sessions += 1
+                self.session_began = event["time"]
+                for trial in self.trials.values():  # of a driver that died without a word
+                    trial.rest(self.last_event)
+            case "ask":
+                number, name = event["trial"], event["config"]["optimizer"]["type"]
+                self.trials[number] = Trial(
+                    number,
+                    event["stage"],
+                    event["chosen"],
+                    event["config"],
+                    event["baseline"],
+                    full=event.get("full", False),
+                    added=event.get("added", False),
+                    source=event.get("source"),
+                    turn=sum(trial.optimizer == name for trial in self.trials.values()),
+                )
+            case "promote":
+                trial = self.trials[event["trial"]]
+                trial.state = "pending" if trial.state == "paused" else trial.state
+                trial.promoted, trial.full = trial.samples, trial.full or event["full"]
+            case "begin":
+                trial = self.trials[event["trial"]]
+                trial.rest(event["time"])  # its process was lost, and this is another
+                trial.state, trial.began = "running", event["time"]
+                trial.again = False
+            case "report":
+                trial = self.trials[event["trial"]]
+                trial.reports.append(event["metrics"])
+                trial.reported = event["time"]
+            case "end":
+                trial = self.trials[event["trial"]]
+                trial.state, trial.why, trial.ended = event["state"], event["why"], event["time"]
+                trial.again = event["again"]
+                trial.rest(event["time"])
+            case "retry":
+                self.trials[event["trial"]].again = True
+            case "import":
+                self.imported += [Trial(**content) for content in event["trials"]]
+            case "finish":
+                self.state, self.why, self.ending = event["state"], event["why"], True
+        if self.session_began is not None and self.last_event is not None:
+            self.seconds += max(0, event["time"] - max(self.last_event, self.session_began)) / 1000
+        self.last_event = event["time"]
+
+    def counts(self) -> dict[str, int]:
+        """How many trials are in each state, states without a trial left out."""
+        states = [trial.state for trial in self.trials.values()]
+        return {state: states.count(state) for state in STATES if state in states}
+
+    def stage(self, stage: str) -> list[Trial]:
+        return [trial for trial in self.trials.values() if trial.stage == stage]

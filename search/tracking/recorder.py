@@ -1,0 +1,170 @@
+"""The one path to MLflow: a thread that follows the history and delivers it in batches.
+
+Training never waits for it. What is delivered twice is stored once, since a run is looked up by
+its tags before it is made, and a metric keeps the time of its event. While MLflow is away, the
+history is the spool; `diffsweep resume` delivers what is left.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+from search.errors import BadInput, Fenced
+from search.history.book import Book, Event
+from search.history.folder import Folder
+from search.history.home import Home
+from search.history.log import Mirror, events
+from search.spec.spec import SearchSpec
+from search.tracking.server import tracking_uri
+from search.tracking.store import Store
+
+BATCH = 500  # events delivered in one go
+PERIOD = 1.0  # seconds between deliveries
+HEAD_START = 30.0  # seconds at most that the first trial may take to begin before MLflow is there
+LONGEST_WAIT = 30.0  # seconds between attempts while MLflow is away
+PATIENCE = 60.0  # seconds to deliver the rest when the search has ended, while people wait
+UNWATCHED = 600.0  # seconds of a driver that nobody waits for
+LAST_WAIT = 5.0  # seconds between attempts then
+logger = logging.getLogger("diffsweep.record")
+
+
+def deliver_rest(spec: SearchSpec, folder: Folder, home: Home) -> None:
+    """Deliver what MLflow did not take while it was away, if there is something.
+
+    Raises:
+        BadInput: it does not take it now either.
+    """
+    recorder = Recorder(spec, folder, home)
+    if not recorder.undelivered:
+        return
+    with recorder:
+        pass
+    if recorder.undelivered:
+        raise BadInput(f"{folder.id}: MLflow does not take the rest: {recorder.error}")
+
+
+class Recorder:
+    """Delivers the history of one search to MLflow."""
+
+    def __init__(
+        self,
+        spec: SearchSpec,
+        folder: Folder,
+        home: Home,
+        mirror: Mirror | None = None,
+        patience: float | None = None,
+    ) -> None:
+        self.patience = PATIENCE if patience is None else patience
+        self.spec, self.folder, self.home, self.mirror = spec, folder, home, mirror
+        self.uri = tracking_uri(spec, home)
+        self.offset, _ = delivered(folder)
+        self.error: str | None = None  # why the last delivery failed
+        self._book = Book()  # the search as far as it is delivered
+        self._closing = threading.Event()
+        self._given_up = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
+
+    def __enter__(self) -> Recorder:
+        self._thread.start()
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        """Deliver what is left, for as long as it is worth waiting; nothing if another driver
+        has taken over, who delivers it too."""
+        if isinstance(error, Fenced):
+            self._given_up.set()
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(self.patience)
+        self._given_up.set()  # what is left is for a resume
+
+    @property
+    def undelivered(self) -> int:
+        """Bytes of history that MLflow does not have yet."""
+        return self._end() - self.offset
+
+    def _end(self) -> int:
+        """Bytes of history that may be delivered: what another driver can't write otherwise."""
+        written = self.folder.history.stat().st_size
+        return written if self.mirror is None else min(written, self.mirror.size())
+
+    def _await_trials(self) -> None:
+        """Leave the processor to what leads to the first trial: MLflow takes seconds to import."""
+        deadline = time.monotonic() + HEAD_START
+        while time.monotonic() < deadline and not self._closing.is_set():
+            if any(event["event"] == "begin" for event in events(self.folder.history)):
+                return
+            self._closing.wait(PERIOD)
+
+    def _work(self) -> None:
+        self._await_trials()
+        wait, store = PERIOD, None
+        deadline = float("inf")
+        while not self._given_up.is_set():
+            closing = self._closing.is_set()
+            if closing:
+                deadline = min(deadline, time.monotonic() + self.patience)
+            try:
+                store = store or Store(self.uri, self.spec, self.folder, self.home)
+                while batch := list(self._next_batch()):
+                    self._deliver(store, batch)
+                wait, self.error = PERIOD, None
+                if closing:
+                    return
+            except Exception as error:  # whatever it is, training goes on and we try again
+                logger.warning("MLflow: %s", error)
+                self.error = str(error).splitlines()[0]
+                # a call may have worked though its answer was lost: look again at what is there
+                self._book, store = Book(), None
+                wait = min(2 * wait, LAST_WAIT if closing else LONGEST_WAIT)
+                if time.monotonic() > deadline:
+                    return
+            self._wake.wait(wait)
+            if self._closing.is_set():
+                self._wake.clear()
+                time.sleep(0 if self.error is None else 1)
+
+    def _next_batch(self) -> Iterator[tuple[Event, int]]:
+        """Events after the offset, each with the offset behind it."""
+        with self.folder.history.open("rb") as file:
+            if not self._book.sessions and self.offset:  # catch up with what was delivered before
+                while file.tell() < self.offset:
+                    self._book.apply(json.loads(file.readline()))
+            file.seek(self.offset)
+            end = self._end()
+            for _ in range(BATCH):
+                line = file.readline()
+                if file.tell() > end or not line.endswith(b"\n"):
+                    return
+                yield json.loads(line), file.tell()
+
+    def _deliver(self, store: Store, batch: list[tuple[Event, int]]) -> None:
+        """Deliver a batch; the offset moves only when all of it is there."""
+        store.deliver(self._book, [event for event, _ in batch])
+        self.offset = batch[-1][1]
+        runs = {str(trial): run for trial, run in store.runs.items() if trial is not None}
+        draft = self.folder.delivered.with_suffix(".draft")
+        content = {"offset": self.offset, "runs": runs, "experiment": store.experiment}
+        draft.write_text(json.dumps(content))
+        draft.replace(self.folder.delivered)
+
+
+def delivered(folder: Folder) -> tuple[int, dict[int, str]]:
+    """How many bytes of the history MLflow has, and the run of each trial."""
+    if not folder.delivered.exists():
+        return 0, {}
+    content = json.loads(folder.delivered.read_text())
+    return content["offset"], {int(trial): run for trial, run in content["runs"].items()}
+
+
+def experiment_of(folder: Folder) -> str | None:
+    """The MLflow experiment that holds a search, once there is one."""
+    if not folder.delivered.exists():
+        return None
+    experiment: str | None = json.loads(folder.delivered.read_text()).get("experiment")
+    return experiment

@@ -1,0 +1,269 @@
+"""What MLflow holds of a search: a parent run, and a child run for each trial."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search.answer.describe import describe_search, describe_trial, name, yaml_text
+from search.engine.analysis import best, by_optimizer, front, objectives, ranked
+from search.history.book import Book, Event, Trial
+from search.history.folder import Folder
+from search.history.home import Home
+from search.spec.spec import SearchSpec
+from search.tracking.server import client_of
+from search.tracking.views import colour, view_tags
+from trainable.metrics import END_METRICS, REPORT_METRICS
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+RUN_STATUS = {
+    "complete": "FINISHED",
+    "pruned": "FINISHED",
+    "paused": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "cancelled": "KILLED",
+}
+SEARCH_STATUS = {
+    "complete": "FINISHED",
+    "stopped": "FINISHED",
+    "cancelled": "KILLED",
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+
+EXPERIMENT_NOTE = """\
+Each run here is a search of `diffsweep`; its child runs are the trials. Under **Views**, \
+*Complete trials, best first* ranks them and *Best curves by optimizer* compares optimizers. \
+Open a search's own run for what was asked and what won.
+"""
+
+
+class Store:
+    """One search in MLflow: a parent run, and a child run for each trial."""
+
+    def __init__(self, uri: str, spec: SearchSpec, folder: Folder, home: Home) -> None:
+        self.client = client_of(uri, retries=0, timeout=10)  # the recorder tries again
+        self.spec, self.folder = spec, folder
+        embedded = uri == home.store_uri
+        self.experiment = self._experiment(home.artifacts if embedded else None)
+        if embedded:
+            with sqlite3.connect(home.store) as database:
+                database.execute("PRAGMA journal_mode=WAL")
+        self.runs: dict[int | None, str] = self._known_runs()  # trial -> run; None: the parent
+
+    def deliver(self, book: Book, events: list[Event]) -> None:
+        """Apply events to `book` and to the runs, in order; a trial's metrics go together."""
+        from mlflow.entities import Metric
+
+        metrics: dict[int, list[Metric]] = {}
+        for event in events:
+            book.apply(event)
+            match event["event"]:
+                case "start":
+                    self._start(book, event)
+                case "ask":
+                    self._ask(book.trials[event["trial"]], event)
+                case "begin":
+                    self._begin(book.trials[event["trial"]])
+                case "report":
+                    step = event["metrics"]["step"]
+                    metrics.setdefault(event["trial"], []).extend(
+                        Metric(name, event["metrics"][name], event["time"], step)
+                        for name in REPORT_METRICS
+                        if name in event["metrics"]
+                    )
+                case "end":
+                    self._log(event["trial"], metrics.pop(event["trial"], []))
+                    self._end(book.trials[event["trial"]], event)
+                case "finish":
+                    self._finish(book, event)
+        for number, points in metrics.items():
+            self._log(number, points)
+
+    def _log(self, number: int | None, points: list[Metric]) -> None:
+        for start in range(0, len(points), 1000):  # MLflow's limit for one call
+            self.client.log_batch(self.runs[number], metrics=points[start : start + 1000])
+
+    def _experiment(self, artifacts: Path | None) -> str:
+        name = self.spec.experiment
+        metric, mode = self.spec.aims[0]
+        if found := self.client.get_experiment_by_name(name):
+            identifier: str = found.experiment_id
+            for key, value in view_tags(mode).items():
+                if key not in found.tags:
+                    self.client.set_experiment_tag(identifier, key, value)
+            return identifier
+        location = (artifacts / name).as_uri() if artifacts else None
+        tags = view_tags(mode) | {
+            "mlflow.experimentKind": "custom_model_development",  # not the view for agents
+            "mlflow.experiment.primaryMetric.name": metric,
+            "mlflow.experiment.primaryMetric.greaterIsBetter": str(mode == "max"),
+            "mlflow.note.content": EXPERIMENT_NOTE,
+        }
+        created: str = self.client.create_experiment(name, location, tags)
+        return created
+
+    def _known_runs(self) -> dict[int | None, str]:
+        runs: dict[int | None, str] = {}
+        token: str | None = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment],
+                f"tags.`diffsweep.search` = '{self.folder.id}'",
+                max_results=1000,
+                page_token=token,
+            )
+            for run in page:
+                number = run.data.tags.get("diffsweep.trial")
+                runs[None if number is None else int(number)] = run.info.run_id
+            if not (token := page.token):
+                return runs
+
+    def _create(self, number: int | None, name: str, time_ms: int, tags: dict[str, str]) -> str:
+        """The run of a trial, or the parent; made if it is not there yet."""
+        if number not in self.runs:
+            run = self.client.create_run(
+                self.experiment,
+                start_time=time_ms,
+                tags={
+                    "diffsweep.search": self.folder.id,
+                    "mlflow.user": _user(),
+                    "mlflow.source.name": "diffsweep",
+                    **tags,
+                },
+                run_name=name,
+            )
+            self.runs[number] = run.info.run_id
+        return self.runs[number]
+
+    def _start(self, book: Book, event: Event) -> None:
+        known = None in self.runs
+        parent = self._create(None, self.folder.id, event["time"], {"diffsweep.state": "running"})
+        self.client.set_tag(parent, "mlflow.note.content", describe_search(book))
+        if known:
+            self.client.update_run(parent, status="RUNNING")
+            self.client.set_tag(parent, "diffsweep.state", "running")
+        self.client.log_text(parent, yaml_text(book.spec), "spec.yaml")
+
+    def _ask(self, trial: Trial, event: Event) -> None:
+        from mlflow.entities import Param
+
+        run = self._create(
+            trial.number,
+            name(trial),
+            event["time"],
+            {
+                "mlflow.parentRunId": self.runs[None],
+                "diffsweep.trial": str(trial.number),
+                "diffsweep.optimizer": trial.optimizer,
+                "diffsweep.stage": trial.stage,
+                "diffsweep.state": "pending",
+                "mlflow.runColor": colour(trial.optimizer, self.spec.optimizers),
+            },
+        )
+        params = [Param(key, in_yaml(value)) for key, value in flat(trial.config).items()]
+        self.client.log_batch(run, params=params)  # the same ones twice are fine
+
+    def _begin(self, trial: Trial) -> None:
+        self.client.set_tag(self.runs[trial.number], "diffsweep.state", "running")
+        if trial.ended is not None:  # it was paused, and its run closed
+            self.client.update_run(self.runs[trial.number], status="RUNNING")
+
+    def _end(self, trial: Trial, event: Event) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        run, last = self.runs[trial.number], trial.reports[-1] if trial.reports else {}
+        metrics = [
+            Metric(name, last[name], event["time"], last["step"])
+            for name in END_METRICS
+            if last.get(name) is not None
+            and trial.state != "paused"  # it may go on, and end later
+        ]
+        tags = [
+            RunTag("diffsweep.state", trial.state),
+            RunTag("mlflow.note.content", describe_trial(trial)),
+        ]
+        if trial.why:
+            tags.append(RunTag("diffsweep.why", trial.why[-5000:]))
+        if why := last.get("quality_error"):
+            tags.append(RunTag("diffsweep.quality_error", why[:5000]))
+        self.client.log_batch(run, metrics=metrics, tags=tags)
+        self.client.log_text(run, yaml_text(trial.config), "config.yaml")
+        self._samples(run, trial)
+        self.client.set_terminated(run, RUN_STATUS[trial.state], event["time"])
+
+    def _samples(self, run: str, trial: Trial) -> None:
+        """The sample grid of a trial, as an image at its last step."""
+        grid = self.folder.grid(trial.number)
+        if grid.exists() and not self.client.list_artifacts(run, "images"):
+            from PIL import Image
+
+            with Image.open(grid) as image:
+                self.client.log_image(run, image, key="samples", step=trial.reports[-1]["step"])
+
+    def _finish(self, book: Book, event: Event) -> None:
+        from mlflow.entities import Metric
+
+        parent = self.runs[None]
+        self.client.set_tag(parent, "diffsweep.state", book.state)
+        self.client.set_tag(parent, "mlflow.note.content", describe_search(book))
+        points = [
+            Metric(
+                f"best_val_loss_{optimizer.replace(':', '.')}",
+                row["best"]["val_loss"],
+                event["time"],
+                0,
+            )
+            for optimizer, row in by_optimizer(book).items()
+            if row["best"]
+        ]
+        if (trial := best(book)) is not None:
+            self.client.set_tag(parent, "diffsweep.best_trial", str(trial.number))
+            step, last = trial.reports[-1]["step"], trial.reports[-1]
+            names = ("val_loss", *(f"val_loss_q{q}" for q in range(1, 5)))
+            points += [Metric(name, last[name], event["time"], step) for name in names]
+            self.client.log_text(parent, yaml_text(trial.config), "best/config.yaml")
+            self._samples(parent, trial)
+        self._mark_front(book)
+        self._log(None, points)
+        self.client.set_terminated(parent, SEARCH_STATUS[book.state], event["time"])
+
+    def _mark_front(self, book: Book) -> None:
+        """With several objectives, tag each complete trial: whether the front has it."""
+        if len(objectives(book)) > 1:
+            best = {trial.number for trial in front(book)}
+            for trial in ranked(book):
+                is_best = str(trial.number in best).lower()
+                self.client.set_tag(self.runs[trial.number], "diffsweep.pareto", is_best)
+
+
+def in_yaml(value: Any) -> str:
+    """A value as a config says it: null and true, not None and True."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def flat(config: dict[str, Any]) -> dict[str, Any]:
+    """A config as MLflow parameters: `optimizer` = adamw, `optimizer.lr` = 0.001, ..."""
+    params: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            for inner, content in value.items():
+                params[key if inner == "type" else f"{key}.{inner}"] = content
+        else:
+            params[key] = value
+    return params
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"

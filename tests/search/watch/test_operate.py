@@ -1,0 +1,105 @@
+"""What people do to a search that runs: through the command, on a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.killing import SPEC, begin, command, output, wait_for_history
+
+from search.history.book import Book
+from search.history.control import send, take
+from search.history.folder import Folder
+from search.history.home import Home
+from search.history.log import read_book
+
+SLOW = SPEC.replace("steps: 64", "steps: 400").replace("report_every: 8", "report_every: 20")
+
+
+def diffsweep(home: Path, *arguments: str) -> str:
+    env = {**os.environ, "DIFFSWEEP_HOME": str(home)}
+    result = subprocess.run(command(*arguments), capture_output=True, text=True, env=env)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def wait_until(folder: Folder, condition: Callable[[Book], bool]) -> Book:
+    deadline = time.monotonic() + 200
+    while not condition(book := read_book(folder.history)):
+        assert time.monotonic() < deadline, f"waited too long, at {book.counts()}"
+        time.sleep(0.1)
+    return book
+
+
+def test_requests_are_taken_in_order_and_once(home: Path) -> None:
+    folder = Folder(home / "a-000000")
+    folder.path.mkdir(parents=True)
+    send(folder, "kill", trial=3)
+    send(folder, "stop")
+    assert list(take(folder)) == [{"verb": "kill", "trial": 3}, {"verb": "stop"}]
+    assert list(take(folder)) == []
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_kill_add_stop_resume_and_rm(tmp_path: Path) -> None:
+    home, spec = tmp_path / "home", tmp_path / "spec.yaml"
+    spec.write_text(SLOW + f"notify: touch {tmp_path}/told\n")
+    process = begin(home, "run", str(spec))
+    wait_for_history(home, process)
+    (folder,) = Home(home).searches()
+    book = wait_until(folder, lambda b: any(t.state == "running" for t in b.trials.values()))
+    victim = next(t.number for t in book.trials.values() if t.state == "running")
+    diffsweep(home, "kill", folder.id, str(victim))
+    wait_until(folder, lambda b: b.trials[victim].state == "cancelled")
+
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(book.trials[victim].config | {"warmup": 0.25}))
+    diffsweep(home, "add", folder.id, "--config", str(config))
+    wait_until(folder, lambda b: any(t.added for t in b.trials.values()))
+    diffsweep(home, "stop", folder.id)
+    assert process.wait(200) == 0, output(home)
+    book = read_book(folder.history)
+    assert book.state == "stopped"
+    assert (tmp_path / "told").exists()
+    begun = len(book.trials)
+
+    assert "is not running" in diffsweep(home, "stop", folder.id)
+    diffsweep(home, "resume", folder.id)
+    book = read_book(folder.history)
+    assert book.state == "complete" and begun < len(book.trials) == 8 + 1
+    added = next(trial for trial in book.trials.values() if trial.added)
+    assert added.state == "complete" and added.config["warmup"] == 0.25
+    assert book.trials[victim].state == "cancelled"
+
+    assert "is complete" in diffsweep(home, "resume", folder.id)
+    diffsweep(home, "resume", folder.id, "--trials", "2")
+    assert len(read_book(folder.history).trials) == 8 + 1 + 2
+
+    assert "would delete" in diffsweep(home, "rm", folder.id, "--dry-run")
+    assert folder.path.exists()
+    diffsweep(home, "rm", folder.id)
+    assert not folder.path.exists() and json.loads(diffsweep(home, "ls", "-o", "json")) == []
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+def test_cancel_ends_at_once_and_can_be_taken_up_again(tmp_path: Path) -> None:
+    home, spec = tmp_path / "home", tmp_path / "spec.yaml"
+    spec.write_text(SPEC)
+    process = begin(home, "run", str(spec))
+    wait_for_history(home, process)
+    (folder,) = Home(home).searches()
+    wait_until(folder, lambda b: any(t.state == "running" for t in b.trials.values()))
+    diffsweep(home, "cancel", folder.id)
+    assert process.wait(200) == 130, output(home)
+    book = read_book(folder.history)
+    assert book.state == "cancelled" and "cancelled" in book.counts()
+    diffsweep(home, "resume", folder.id)
+    book = read_book(folder.history)
+    assert book.state == "complete" and len(book.trials) == 8 and "cancelled" not in book.counts()

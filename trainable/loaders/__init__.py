@@ -1,1 +1,0 @@
-"""What the data shelf loads: a file for each kind of source."""
