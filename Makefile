@@ -33,7 +33,7 @@ chaos: $(INSTALLED)  ## kill drivers at random moments, fifty times
 	@$(BIN)/python -m pytest -q tests/chaos
 
 known-results: $(INSTALLED)  ## whole searches that should find what is published
-	@KNOWN_RESULTS=1 $(BIN)/python -m pytest -q -s tests/test_known_results.py
+	@KNOWN_RESULTS=1 $(BIN)/python -m pytest -q -s tests/search/test_known_results.py
 
 lab: $(INSTALLED)  ## several hosts, Slurm, the image, and outages of every service; needs root
 	@$(BIN)/python -m pytest -q tests/lab

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from trainable.base.shelf import load
 from trainable.base.tensors import view
 from trainable.config import TrialConfig
 from trainable.data.parts import FiledPart, Part
 from trainable.diffusion.process import Network
 from trainable.diffusion.sampling import draw
 from trainable.diffusion.validation import Validation
-from trainable.metrics import TEST_METRICS
-from trainable.optimizers.build import optimizer_bytes
+from trainable.metrics import METRICS, TEST_METRICS
+from trainable.optimizers.build import state_bytes
 from trainable.optimizers.stability import VARIANCE_EVERY, VARIANCE_SHARE, gradient_variance
 from trainable.train import TrainState, autocast, current_lr
 
@@ -34,17 +35,14 @@ def report(state: TrainState) -> dict[str, Any]:
         "step": state.step,
         "samples": state.samples,
         **state.log.take(),
-        **insight(state),
-        "lr": current_lr(state.config, max(state.step - 1, 0)),
+        **gradient_variances(state),
         "val_loss": losses[best][0],
         **{f"val_loss_q{q}": value for q, value in enumerate(losses[best][1:], start=1)},
         **test_losses(state, best),
         "weights": best,
-        "steps_per_second": state.timed_steps / state.seconds if state.seconds else 0.0,
         "validation_seconds": time.perf_counter() - began,
         "parameters": sum(weight.numel() for weight in state.model.parameters()),
-        "optimizer_bytes": optimizer_bytes(state.optimizer),
-        "peak_memory_bytes": state.memory.bytes(),
+        **measured(state),
     }
     state.seconds, state.timed_steps = 0.0, 0
     if state.diverged_at is None and not math.isfinite(metrics["val_loss"]):
@@ -52,16 +50,45 @@ def report(state: TrainState) -> dict[str, Any]:
     return metrics
 
 
-def insight(state: TrainState) -> dict[str, float]:
-    """What is measured at a report alone; the variance of gradients only now and then."""
+def measured(state: TrainState) -> dict[str, float]:
+    """The metrics of the shelf that are measured one by one."""
+    shelf = {name: metric.measure for name, metric in METRICS.items() if metric.measure}
+    values = {name: load(measure)(state) for name, measure in shelf.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def last_update_ratio(state: TrainState) -> float | None:
+    """How far the last step moved the weights, in units of their norm."""
+    return None if state.update_ratio is None else state.update_ratio.item()
+
+
+def last_lr(state: TrainState) -> float:
+    """The learning rate of the last step."""
+    return current_lr(state.config, max(state.step - 1, 0))
+
+
+def steps_per_second(state: TrainState) -> float:
+    """Since the last report, without validation."""
+    return state.timed_steps / state.seconds if state.seconds else 0.0
+
+
+def optimizer_bytes(state: TrainState) -> int:
+    """Of the state that the optimizer keeps beside weights and gradients."""
+    return state_bytes(state.optimizer)
+
+
+def peak_memory_bytes(state: TrainState) -> int:
+    """The most memory used so far: on CUDA of tensors on the device, else of the process."""
+    return state.memory.bytes()
+
+
+def gradient_variances(state: TrainState) -> dict[str, float]:
+    """The variance of gradients by noise level, which is measured only now and then."""
     config, validation = state.config, state.validation
-    found: dict[str, float] = {}
-    if state.update_ratio is not None:
-        found["update_ratio"] = state.update_ratio.item()
     every = math.ceil(VARIANCE_EVERY / config.report_every) * config.report_every
     due = state.step % every == 0 or state.step == config.steps
     if not due or state.diverged_at is not None or not isinstance(validation, Validation):
-        return found
+        return {}
 
     def loss_of(cut: slice) -> Tensor:
         with autocast(state):
@@ -71,7 +98,7 @@ def insight(state: TrainState) -> dict[str, float]:
     size = max(1, config.batch_size // VARIANCE_SHARE)
     weights = list(state.trained.values())
     variances = gradient_variance(loss_of, weights, len(validation.u), size)
-    return found | {f"grad_variance_q{q}": v for q, v in enumerate(variances, start=1)}
+    return {f"grad_variance_q{q}": v for q, v in enumerate(variances, start=1)}
 
 
 def next_report(config: TrialConfig, rungs: list[int], samples: int) -> tuple[int, bool]:

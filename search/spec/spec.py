@@ -18,9 +18,9 @@ from search.spec.shelves import SamplerName, SchedulerName
 from search.spec.space import Space, settings
 from trainable.base.shelf import Frozen, Listed
 from trainable.config import TrialConfig, TrialSettings
+from trainable.metrics import OBJECTIVES, ObjectiveName
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
-MAXIMIZED = ("steps_per_second", "quality_coverage")  # unless the spec says otherwise
 Word = Tag("a word")
 OrAuto = Annotated[
     Annotated[Literal["auto"], Word] | Annotated[int, Field(ge=1), Tag("a number")],
@@ -33,26 +33,14 @@ Baselines = Annotated[
 
 
 class Objective(Frozen):
-    metric: Literal[
-        "val_loss",
-        "val_loss_q1",
-        "val_loss_q2",
-        "val_loss_q3",
-        "val_loss_q4",
-        "optimizer_bytes",
-        "peak_memory_bytes",
-        "steps_per_second",
-        "quality_mmd",
-        "quality_fd",
-        "quality_coverage",
-    ] = "val_loss"
+    metric: ObjectiveName = "val_loss"
     mode: Literal["min", "max"] = "min"
 
     @model_validator(mode="before")
     @classmethod
     def _natural_mode(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("metric") in MAXIMIZED:
-            return {"mode": "max", **given}
+        if isinstance(given, dict) and (best := OBJECTIVES.get(str(given.get("metric")))):
+            return {"mode": best, **given}
         return given
 
 

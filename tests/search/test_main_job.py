@@ -207,7 +207,7 @@ def test_run_leaves_the_export_of_its_best(search: Search) -> None:
 
 
 def test_what_a_driver_killed_at_its_very_end_left_undone_is_done(search: Search) -> None:
-    folder = search.history.home / search.id
+    folder = search.home / search.id
     content = (folder / "best" / "metrics.json").read_text()
     shutil.rmtree(folder / "best")
     shutil.rmtree(folder / "report")

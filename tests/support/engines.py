@@ -56,3 +56,7 @@ def run(engine: Engine, workers: int = 2, until: int | None = None) -> None:
             break
         advance(engine, engine.book.trials[min(engine.active)])
         reports += 1
+
+
+def chosen(engine: Engine) -> list[dict[str, Any]]:
+    return [trial.chosen for trial in engine.book.trials.values()]

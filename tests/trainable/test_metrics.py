@@ -1,112 +1,54 @@
-"""What a trial measures: a validation that is fair, means that are means, divergence."""
+"""What every metric of the shelf keeps to; a new entry is tested at once."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from support.specs import make_config
+from support.specs import make_config, make_spec
 
-from trainable.base.device import PeakMemory
+from search.spec.checks import check
+from trainable.base.shelf import load
 from trainable.data.loading import load_data
-from trainable.data.parts import Data, Part
-from trainable.diffusion.config import Diffusion
-from trainable.diffusion.process import build_process
-from trainable.diffusion.validation import Validation
-from trainable.optimizers.divergence import DivergenceWatch
+from trainable.metrics import END_METRICS, METRICS, OBJECTIVES, REPORT_METRICS
 from trainable.report import report
 from trainable.train import TrainState, train_until
 
-CPU = torch.device("cpu")
+MEASURED = [name for name, metric in METRICS.items() if metric.measure]
 
 
 @pytest.fixture(scope="module")
-def data() -> Data:
-    return load_data(make_config().dataset)
+def state() -> TrainState:
+    """A training between its second step and its report."""
+    config = make_config()
+    trained = TrainState(config, load_data(config.dataset))
+    train_until(trained, 2 * config.batch_size)
+    return trained
 
 
-def validation(data: Data, places: int = 64, batch_size: int = 16) -> Validation:
-    process = build_process(Diffusion(), CPU)
-    return Validation(process, data.validation, places, batch_size, CPU)
+@pytest.mark.parametrize("name", MEASURED)
+def test_a_measure_gives_a_number_and_changes_nothing(name: str, state: TrainState) -> None:
+    measure = load(str(METRICS[name].measure))
+    before = torch.get_rng_state(), [weight.clone() for weight in state.trained.values()]
+    value = measure(state)
+    assert isinstance(value, int | float) and math.isfinite(value)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert all(map(torch.equal, before[1], state.trained.values()))
 
 
-def guess_nothing(x: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
-    """A network that always answers zero: its loss is the mean square of the target."""
-    return torch.zeros_like(x)
+def test_a_report_holds_what_is_measured_one_by_one(state: TrainState) -> None:
+    assert set(MEASURED) <= report(state).keys()
 
 
-@pytest.mark.parametrize("places", [4, 16, 64, 1000])
-def test_noise_levels_are_stratified_with_a_quarter_in_each_quartile(
-    places: int, data: Data
-) -> None:
-    u = validation(data, places).u
-    assert torch.equal(torch.floor(u.double() * places), torch.arange(places).double())
-    assert [int(((u >= q / 4) & (u < (q + 1) / 4)).sum()) for q in range(4)] == [places // 4] * 4
+def test_a_metric_is_recorded_at_each_report_or_at_the_end() -> None:
+    assert {*REPORT_METRICS} | {*END_METRICS} == METRICS.keys()
+    assert not {*REPORT_METRICS} & {*END_METRICS}
 
 
-def test_validation_is_the_same_for_every_seed_and_every_optimizer(data: Data) -> None:
-    first = TrainState(make_config(seed=0), data).validation
-    other = TrainState(make_config({"type": "sgd", "lr": 0.1}, seed=7), data).validation
-    for name in ("x0", "u", "noise"):
-        assert torch.equal(getattr(first, name), getattr(other, name))
-
-
-def test_validation_does_not_touch_the_training_stream(data: Data) -> None:
-    config = make_config(model={"type": "unet", "channels": 8, "dropout": 0.2})
-    losses = []
-    for watched in (True, False):
-        state = TrainState(config, data)
-        train_until(state, 4 * config.batch_size)
-        if watched:
-            report(state)
-        train_until(state, 8 * config.batch_size)
-        losses.append(report(state)["val_loss"])
-    assert losses[0] == losses[1]
-
-
-def test_validation_uses_held_out_examples_alone(data: Data) -> None:
-    held_out = {x.tobytes() for x in data.validation.x}
-    assert {x.numpy().tobytes() for x in validation(data).x0} <= held_out
-
-
-def test_the_loss_is_the_mean_of_its_quartiles_in_any_batch_size(data: Data) -> None:
-    whole, *quartiles = validation(data, batch_size=64).losses(guess_nothing)
-    assert whole == pytest.approx(sum(quartiles) / 4)
-    assert validation(data, batch_size=5).losses(guess_nothing) == pytest.approx(
-        [whole, *quartiles]
-    )
-    assert whole == pytest.approx(1, abs=0.05)  # the target of eps is noise of unit variance
-
-
-def test_more_places_than_examples_repeat_them_with_other_noise() -> None:
-    x = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
-    part = Part(x, np.array([0, 1, 2]))
-    many = Validation(build_process(Diffusion(), CPU), part, 12, 4, CPU)
-    assert many.labels is not None
-    assert torch.equal(many.x0, torch.tensor(x)[many.labels])  # labels go with their examples
-    assert sorted(many.labels.tolist()) == [0] * 4 + [1] * 4 + [2] * 4
-    assert len({noise.numpy().tobytes() for noise in many.noise}) == 12
-
-
-@pytest.mark.parametrize(
-    ("norm", "diverged"), [(1.0, False), (1e38, False), (math.inf, True), (math.nan, True)]
-)
-def test_a_gradient_that_is_not_finite_is_divergence(norm: float, diverged: bool) -> None:
-    watch, optimizer = DivergenceWatch(CPU), torch.optim.SGD([torch.zeros(1)], lr=0.1)
-    assert watch.diverged(torch.tensor(norm), optimizer) is diverged
-    assert watch.flush() is False
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's counters")
-def test_peak_memory_is_what_was_used_since_it_began() -> None:
-    def use(megabytes: int) -> None:
-        np.ones(megabytes << 17)  # 8 bytes each
-
-    use(256)
-    memory = PeakMemory(CPU)
-    before = memory.bytes()
-    use(64)
-    assert 48 << 20 < memory.bytes() - before < 160 << 20
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_metric_with_better_values_can_be_an_objective(name: str) -> None:
+    others = [] if name == "val_loss" else [{"metric": name}]
+    spec = make_spec(objective=[{"metric": "val_loss"}, *others])
+    assert (name, OBJECTIVES[name]) in spec.aims
+    assert [fault for where, fault in check(spec) if "objective" in where] == []

@@ -112,7 +112,7 @@ def _matrices_in(module: nn.Module) -> int:
     return sum(weight.ndim > 1 for weight in module.parameters())
 
 
-def optimizer_bytes(optimizer: Optimizer) -> int:
+def state_bytes(optimizer: Optimizer) -> int:
     """Bytes of state that the optimizer keeps beside weights and gradients."""
     tensors = (t for state in optimizer.state.values() for t in _tensors(state))
     return sum(t.nbytes for t in tensors if t.ndim > 0)

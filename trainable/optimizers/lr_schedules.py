@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
-
-LrSchedule = Literal["constant", "linear", "cosine", "wsd", "inv_sqrt"]
+from typing import TYPE_CHECKING, Literal
 
 WSD_DECAY = 0.2  # last fraction of the budget in which wsd decays (Hagele et al. 2024)
 
 # progress through the budget in [0, 1) -> factor in [0, 1]
-LR_SCHEDULES: dict[LrSchedule, Callable[[float], float]] = {
+LR_SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda _: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),  # Loshchilov 2017
@@ -19,6 +17,10 @@ LR_SCHEDULES: dict[LrSchedule, Callable[[float], float]] = {
     # constant for a tenth of the budget, then 1/sqrt (Karras et al. 2024, EDM2 eq. 67)
     "inv_sqrt": lambda progress: 1.0 / math.sqrt(max(progress / 0.1, 1.0)),
 }
+if TYPE_CHECKING:
+    LrSchedule = str
+else:
+    LrSchedule = Literal[tuple(LR_SCHEDULES)]
 
 
 def lr_factor(schedule: LrSchedule, warmup_steps: int, step: int, steps: int) -> float:

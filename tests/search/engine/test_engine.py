@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
-from support.engines import OPENED, Clock, advance, metrics, run, start
+from support.engines import OPENED, Clock, advance, chosen, metrics, run, start
 from support.specs import make_spec
 
-from search.engine.engine import Engine
 from search.errors import SearchFailed
 from search.history.book import ENDED
 from search.history.log import History
@@ -29,10 +26,6 @@ def opened() -> Iterator[list[History]]:
     yield OPENED
     for history in OPENED:
         history.close()
-
-
-def chosen(engine: Engine) -> list[dict[str, Any]]:
-    return [trial.chosen for trial in engine.book.trials.values()]
 
 
 def test_a_search_ends_with_every_trial_ended_and_the_best_of_each_optimizer_complete() -> None:
@@ -124,17 +117,6 @@ def test_a_trial_whose_process_starts_again_is_not_taken_to_hang(tmp_path: Path)
     again.begin(trial.number)
     clock.now += 61
     assert again.hung() == [trial.number]
-
-
-@pytest.mark.parametrize("kind", ["random", "qmc", "tpe", "grid", "cmaes", "gp"])
-def test_no_config_is_proposed_twice(kind: str) -> None:
-    space = {"optimizer": {"sgd": {"lr": [0.1, 0.2], "momentum": 0.9, "nesterov": False}}}
-    space |= {"warmup": 0.0, "lr_schedule": ["constant", "linear"], "clip_norm": [1.0, None]}
-    engine = start(
-        make_spec(space=space, baselines="none", budget={"trials": 8}, sampler={"type": kind})
-    )
-    run(engine)
-    assert len({json.dumps(c) for c in chosen(engine)}) == 8
 
 
 def test_a_report_that_is_sent_again_is_recorded_once_and_decided_alike(tmp_path: Path) -> None:
@@ -324,26 +306,6 @@ def test_a_trial_without_a_report_for_too_long_is_found() -> None:
     assert set(engine.hung()) == {
         t.number for t in engine.book.trials.values() if t.state == "running"
     }
-
-
-@pytest.mark.parametrize("kind", ["tpe", "random", "qmc", "gp", "cmaes", "grid"])
-def test_every_sampler_proposes_within_the_space_and_is_seeded(kind: str) -> None:
-    choices = {"lr": [1e-3, 1e-2], "beta1": 0.9, "beta2": 0.999}
-    ranges: dict[str, Any] = {"adam": {}, "sgd": {}}
-    space = {"optimizer": {"adam": choices, "sgd": {**choices, "momentum": 0.9}}}
-    space["optimizer"]["sgd"] = {"lr": [0.1, 0.2], "momentum": [0.5, 0.9], "nesterov": False}
-    shared = {"warmup": 0.0, "lr_schedule": ["constant", "linear"], "clip_norm": 1.0}
-    keys = {"sampler": {"type": kind}, "allocation": "equal", "budget": {"trials": 30}}
-    grid = kind == "grid"
-    spec = make_spec(space=space | shared if grid else {"optimizer": ranges}, **keys)
-    one, two = start(spec), start(spec)
-    for engine in (one, two):
-        run(engine, workers=1)
-    assert chosen(one) == chosen(two)
-    for trial in one.book.trials.values():
-        if not trial.baseline:
-            assert spec.space.encode(trial.chosen, spec.optimizers) is not None
-    assert len(one.book.trials) == (2 + 4 + 8 if grid else 30)
 
 
 def test_a_trial_that_holds_no_gpu_is_told_to_use_the_cpu() -> None:

@@ -294,7 +294,7 @@ def test_a_killed_driver_of_this_machine_is_known_to_be_dead(
     code = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from search.history.home import Folder\n"
+        "from search.history.folder import Folder\n"
         "from search.history.lease import driving\n"
         "with driving(Folder(Path(sys.argv[1]))) as history:\n"
         f"    history.write('start', search='{ID}', spec={{}}, format=1)\n"

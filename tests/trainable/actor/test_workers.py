@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.paths import ROOT
 from support.specs import make_config, make_spec
 
 from search.errors import BadInput
@@ -78,7 +79,8 @@ def test_a_gang_fails_as_its_workers_do_and_holds_nothing_after(
     code: Path, tmp_path: Path
 ) -> None:
     command = [sys.executable, __file__, str(code), str(tmp_path)]  # Ray's token is a process's
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    env = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 

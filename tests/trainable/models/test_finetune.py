@@ -23,7 +23,7 @@ from trainable.data.parts import Data
 from trainable.data.shelf import Augmentation
 from trainable.models.finetune import adapt, merged
 from trainable.models.shelf import Adapters
-from trainable.optimizers.build import optimizer_bytes
+from trainable.optimizers.build import state_bytes
 from trainable.preflight import try_model
 from trainable.report import network, report
 from trainable.train import TrainState, train_until
@@ -94,7 +94,7 @@ def test_frozen_weights_stay_and_have_no_optimizer_state_and_no_average(
     for name, weight in state.model.state_dict().items():
         assert torch.equal(weight, before[name]) == (name in frozen), name
     saved = sum(before[name].nbytes for name in frozen)
-    assert optimizer_bytes(free.optimizer) - optimizer_bytes(state.optimizer) == 2 * saved
+    assert state_bytes(free.optimizer) - state_bytes(state.optimizer) == 2 * saved
     assert not frozen & state.emas.averages["0.999"].keys()
 
     checkpoint.save(state, tmp_path / "checkpoint.pt", None)

@@ -63,7 +63,7 @@ def test_the_contract_is_tested_on_every_model_of_the_shelf() -> None:
 
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize("prediction", ["eps", "v", "edm", "flow"])
-@pytest.mark.parametrize(("model", "shape"), SHELF)
+@pytest.mark.parametrize(("model", "shape"), SHELF, ids=map(str, SHELF))
 def test_gradients_reach_every_weight_and_each_input_matters(
     model: dict[str, Any], shape: tuple[int, ...], prediction: str, classes: int
 ) -> None:
@@ -98,7 +98,7 @@ def test_what_a_model_does_not_keep_to_is_told(monkeypatch: pytest.MonkeyPatch) 
     ]
 
 
-@pytest.mark.parametrize(("model", "shape"), SHELF)
+@pytest.mark.parametrize(("model", "shape"), SHELF, ids=map(str, SHELF))
 def test_every_model_trains_and_samples_with_classes(
     model: dict[str, Any], shape: tuple[int, ...]
 ) -> None:

@@ -25,7 +25,7 @@ from trainable.config import TrialSettings
 from trainable.data.loading import load_data
 from trainable.data.parts import Data
 from trainable.optimizers.adafactor import MatrixAdafactor
-from trainable.optimizers.build import hidden_matrices, optimizer_bytes
+from trainable.optimizers.build import hidden_matrices, state_bytes
 from trainable.optimizers.shelf import OPTIMIZERS
 from trainable.preflight import try_optimizer
 from trainable.report import network, report
@@ -60,7 +60,7 @@ def test_the_state_is_as_large_as_the_shelf_says(name: str, data: Data) -> None:
     weights = sum(weight.numel() for weight in state.model.parameters())
     claimed = OPTIMIZERS[name].state_bytes
     assert claimed is not None
-    assert optimizer_bytes(state.optimizer) / weights == pytest.approx(claimed, rel=0.02)
+    assert state_bytes(state.optimizer) / weights == pytest.approx(claimed, rel=0.02)
 
 
 @pytest.mark.parametrize("name", HERE)
