@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 SYNE := tests/bench/.venv-syne
 
-.PHONY: help install run test slow chaos lab known-results check fix ui clean
+.PHONY: help install run test slow chaos lab known-results check fix pictures ui clean
 .PHONY: bench bench-search bench-trial bench-slots
 
 help:  ## this list
@@ -65,6 +65,9 @@ bench-trial: $(INSTALLED)  ## samples per second of a trial against hand-written
 bench-slots: $(INSTALLED)  ## the share of a search's time that goes into training (20 minutes)
 	@$(BIN)/python tests/bench/bench_slots.py
 	@$(BIN)/python tests/bench/bench_slots.py --steps 640
+
+pictures: $(INSTALLED)  ## the pictures of the README, from the newest search of `make run`; needs Chromium
+	@$(BIN)/python tests/pictures/take.py
 
 ui: $(INSTALLED)  ## the MLflow UI on what `make run` recorded
 	@$(BIN)/diffsweep ui

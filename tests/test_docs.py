@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -123,6 +124,8 @@ def test_every_yaml_block_is_a_spec_or_an_inventory(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
     monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+        monkeypatch.delitem(sys.modules, name)  # of another page
     write_python(block.page, tmp_path)
     path, named = tmp_path / "spec.yaml", re.search(r"^name:", block.text, re.M)
     path.write_text(block.text if named else f"name: x\n{block.text}")

@@ -44,9 +44,9 @@ METRICS: dict[str, Metric] = {
     **_quartiles("val_loss", Metric(best="min")),
     **_TEST,  # of confirm trials
     "samples": Metric(),
-    "steps_per_second": Metric("trainable.report:steps_per_second", best="max"),
     "optimizer_bytes": Metric("trainable.report:optimizer_bytes", best="min", at_end=True),
     "peak_memory_bytes": Metric("trainable.report:peak_memory_bytes", best="min", at_end=True),
+    "steps_per_second": Metric("trainable.report:steps_per_second", best="max"),
     "loss_spikes": Metric(at_end=True),
     **_quartiles("grad_variance", Metric(at_end=True)),
     "diverged_at": Metric(at_end=True),

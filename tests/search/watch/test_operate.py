@@ -10,21 +10,35 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from support.killing import SPEC, begin, command, output, wait_for_history
 
+from cluster.cli import cli
 from search.history.book import Book
 from search.history.control import send, take
 from search.history.folder import Folder
 from search.history.home import Home
 from search.history.log import read_book
 
-SLOW = SPEC.replace("steps: 64", "steps: 400").replace("report_every: 8", "report_every: 20")
+TRIALS = 5
+SLOW = (  # enough for a request to come while a trial trains
+    SPEC.replace("steps: 64", "steps: 300")
+    .replace("report_every: 8", "report_every: 20")
+    .replace("trials: 8", f"trials: {TRIALS}")
+)
+
+
+def resume(home: Path, *arguments: str) -> str:
+    """In a process of its own, since Ray starts in it."""
+    env = {**os.environ, "DIFFSWEEP_HOME": str(home)}
+    result = subprocess.run(command("resume", *arguments), capture_output=True, text=True, env=env)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 def diffsweep(home: Path, *arguments: str) -> str:
-    env = {**os.environ, "DIFFSWEEP_HOME": str(home)}
-    result = subprocess.run(command(*arguments), capture_output=True, text=True, env=env)
-    assert result.returncode == 0, result.stderr
+    result = CliRunner().invoke(cli, arguments, env={"DIFFSWEEP_HOME": str(home)})
+    assert result.exit_code == 0, result.output
     return result.stdout
 
 
@@ -70,16 +84,16 @@ def test_kill_add_stop_resume_and_rm(tmp_path: Path) -> None:
     begun = len(book.trials)
 
     assert "is not running" in diffsweep(home, "stop", folder.id)
-    diffsweep(home, "resume", folder.id)
+    resume(home, folder.id)
     book = read_book(folder.history)
-    assert book.state == "complete" and begun < len(book.trials) == 8 + 1
+    assert book.state == "complete" and begun < len(book.trials) == TRIALS + 1
     added = next(trial for trial in book.trials.values() if trial.added)
     assert added.state == "complete" and added.config["warmup"] == 0.25
     assert book.trials[victim].state == "cancelled"
 
-    assert "is complete" in diffsweep(home, "resume", folder.id)
-    diffsweep(home, "resume", folder.id, "--trials", "2")
-    assert len(read_book(folder.history).trials) == 8 + 1 + 2
+    assert "is complete" in resume(home, folder.id)
+    resume(home, folder.id, "--trials", "2")
+    assert len(read_book(folder.history).trials) == TRIALS + 1 + 2
 
     assert "would delete" in diffsweep(home, "rm", folder.id, "--dry-run")
     assert folder.path.exists()
@@ -100,6 +114,6 @@ def test_cancel_ends_at_once_and_can_be_taken_up_again(tmp_path: Path) -> None:
     assert process.wait(200) == 130, output(home)
     book = read_book(folder.history)
     assert book.state == "cancelled" and "cancelled" in book.counts()
-    diffsweep(home, "resume", folder.id)
+    resume(home, folder.id)
     book = read_book(folder.history)
     assert book.state == "complete" and len(book.trials) == 8 and "cancelled" not in book.counts()
