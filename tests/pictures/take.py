@@ -2,7 +2,7 @@
 
     python tests/pictures/take.py [HOME]     # HOME is ./runs unless given
 
-Needs Chromium; pictures are made small, with few colours, and replace those beside this file.
+Needs Chromium; pictures are made small, and replace those beside this file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from search.history.home import Home
 HERE = Path(__file__).parent
 WIDTH, SCALE = 1280, 0.75  # of what is shown, in pixels; of the picture to it
 REPORT_HEIGHT, MLFLOW_HEIGHT = 1330, 830
-COLOURS = 224  # of the picture
 PANEL = 410  # pixels of a panel at the right of MLflow's page, which is cut off
 PATIENCE = 60.0  # seconds for MLflow, or the browser, to come up
 DRAWING = 12.0  # seconds that a page has to draw its charts
@@ -97,7 +96,7 @@ def take(browser: str, address: str, target: Path, height: int, cut: int = 0) ->
         size = round(WIDTH * SCALE), round(height * SCALE)
         shown = image.convert("RGB").crop((0, 0, WIDTH, height))
         small = shown.resize(size, Image.Resampling.LANCZOS)
-        small.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+        small.save(target, optimize=True)
     print(f"{target}: {target.stat().st_size / 1000:.0f} kB")
 
 
