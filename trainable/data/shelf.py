@@ -1,4 +1,4 @@
-"""The data shelf: what a trial can train on. Each entry names its loader in trainable/loaders/."""
+"""The data shelf: what a trial can train on. Each entry names its loader in loaders/."""
 
 from __future__ import annotations
 
