@@ -2,7 +2,8 @@
 
 # DiffsweepError
 # ├── BadInput      a spec, a flag, the data or the environment is not usable    exit code 2
-# │   └── NoSearch  there is no search of that name
+# │   ├── NoSearch  there is no search of that name
+# │   └── Unreadable    a history is damaged, or of another format
 # ├── SearchFailed  the search itself could not do its work                      exit code 1
 # │   ├── StorageAway   what must be kept could not be; it goes on at resume
 # │   └── Fenced        another driver has taken the search over
@@ -28,6 +29,10 @@ class Fenced(SearchFailed):
 
 class ReportFailed(DiffsweepError):
     """The search has ended, and its report could not be written."""
+
+
+class Unreadable(BadInput):
+    """A history can't be read: the message names its file and line."""
 
 
 class NoSearch(BadInput):

@@ -37,6 +37,7 @@ from search.tracking.server import check_reachable, tracking_uri
 from search.watch.logs import tell
 from search.watch.progress import Progress
 from search.watch.shown import how_to_add
+from trainable.base.durable import fault_of_the_disk
 
 HERE = Here()
 
@@ -88,6 +89,7 @@ def resume(
     Raises:
         BadInput: there is no such search, its driver still runs, or its data is gone.
     """
+    home.prepare()
     folder = home.find(search)
     wait_for_driver(folder)
     book = read_book(folder.history)
@@ -141,6 +143,7 @@ def confirm(
     Raises:
         BadInput: no trial is complete, there is no such search, or its driver still runs.
     """
+    home.prepare()
     folder = home.find(search)
     book = read_book(folder.history)
     if not ranked(book):
@@ -213,7 +216,7 @@ def train(session: Session, history: History) -> tuple[Engine, Recorder]:
     spec, folder, ready, console = session.spec, session.folder, session.ready, session.console
     patience = UNWATCHED if ready.job else None
     recorder = Recorder(spec, folder, session.home, history.mirror, patience)
-    with recorder, Progress(history.book, console, history.waiting) as progress:
+    with recorder, Progress(history, console) as progress:
         engine = Engine(spec, history, session.stopping)
         progress.note = "starting Ray"
         from search.execution.tuning import tune_trials  # imports Ray, which the place prepares
@@ -223,7 +226,11 @@ def train(session: Session, history: History) -> tuple[Engine, Recorder]:
         ready.ray.end()
         if isinstance(engine.error, Fenced):
             raise engine.error
-        engine.finish()
+        try:
+            engine.finish()
+        except OSError as error:  # not even that can be written; `status` sees what is there
+            fault = fault_of_the_disk(error)
+            raise engine.error or StorageAway(f"infrastructure: {fault or error}") from error
         if isinstance(engine.error, StorageAway):
             raise engine.error
         leave_behind(engine, folder)

@@ -221,7 +221,7 @@ def _confirm_trial(trial: Trial, stood: Standing) -> dict[str, Any]:
         "contender": names.get(trial.source or 0),
         "optimizer": trial.optimizer,
         "seed": trial.config["seed"],
-        "state": trial.state,
+        "state": trial.shown,
         "seconds": seconds(trial),
         **kept,
     }

@@ -52,7 +52,7 @@ def describe_trial(trial: Trial) -> str:
     origin = "A published default. " if trial.baseline else ""
     last_line = "".join((trial.why or "").strip().splitlines()[-1:])
     why = f" ({last_line})" if last_line else ""
-    return f"{origin}**{trial.state}**{why}{at}{reached}: {settings_line(trial)}."
+    return f"{origin}**{trial.shown}**{why}{at}{reached}: {settings_line(trial)}."
 
 
 def name(trial: Trial) -> str:

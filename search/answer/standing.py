@@ -23,7 +23,7 @@ class Contender:
     name: str  # its optimizer, with the trial's number where one optimizer has several
     source: Trial
     trials: dict[int, Trial] = field(default_factory=dict)  # complete ones by seed
-    lost: list[Trial] = field(default_factory=list)  # ended otherwise: diverged, failed, ...
+    lost: list[Trial] = field(default_factory=list)  # failed by themselves: diverged, ...
 
     @property
     def seconds_per_step(self) -> float:
@@ -72,7 +72,7 @@ def standing(book: Book, margin: float) -> Standing:
     """What the confirm stage says so far; without verdicts where there is too little of it."""
     everyone = [c for c in _contenders(book) if c.trials or c.lost]
     unstable = [c for c in everyone if c.lost]
-    stable = [c for c in everyone if not c.lost]
+    stable = [c for c in everyone if not c.lost]  # one whose host was lost counts where it has all
     seeds = sorted(set.intersection(*(set(c.trials) for c in stable))) if stable else []
     result = Standing(stable, unstable, seeds)
     if len(stable) < 2 or len(seeds) < 2:
@@ -98,7 +98,7 @@ def _contenders(book: Book) -> list[Contender]:
         for trial in book.stage("confirm"):
             if trial.source == winner.number and trial.state == "complete":
                 contender.trials[trial.config["seed"]] = trial
-            elif trial.source == winner.number and trial.state in ENDED:
+            elif trial.source == winner.number and trial.state in ENDED and not trial.taken:
                 contender.lost.append(trial)
         found.append(contender)
     return found

@@ -82,5 +82,6 @@ class Arms:
         spec = self.spec
         study = f"{self.book.id}/{names[0]}" if alone else self.book.id
         kind, seed = spec.sampler.type, spec.sampler.seed
-        sampler = Sampler(spec.space, names, kind, seed, spec.aims, study)
+        budget = spec.budget.trials // (len(spec.optimizers) if alone else 1)
+        sampler = Sampler(spec.space, names, kind, seed, spec.aims, study, budget)
         return Arm(names, sampler, build_scheduler(spec))

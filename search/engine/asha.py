@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from search.engine.correlation import Correlation, rank_correlation
 from search.engine.pareto import better, order
-from search.history.book import ENDED, Trial
+from search.history.book import CUT, ENDED, Trial
 from search.spec.spec import SchedulerConfig
 
 AT_THE_END = "quality_"  # metrics that a trial has only when it is complete
@@ -109,13 +109,15 @@ class Asha:
     def hopeless(self, peers: Sequence[Trial], to_come: int) -> list[Trial]:
         if to_come >= (self.reduction_factor - 1) * len(peers):
             return []  # there will be a place for each of them
+        if self.results.others:
+            return []  # a new trial can bring another front forward, so none can be given up
         lost, worth = [], self.worth(peers)
         for index in range(len(self.rungs)):
             if self.measured and (worth[index] or 0.0) < LEAST_WORTH:
                 continue  # not known to hold: it may be found to mislead, and let them go on
             ranking = self._ranking(index, peers)
             arriving = to_come + sum(
-                trial.state in ("pending", "running", "paused")
+                trial.state in ("pending", "running", "paused", CUT)
                 and (rung := self._rung_of(trial), rung is None or rung < index)[1]
                 for trial in peers
             )

@@ -49,11 +49,16 @@ def planned(book: Book) -> int:
 
 
 def owed(book: Book, wanted: Confirm) -> list[tuple[Trial, int]]:
-    """Winners and seeds that were not asked for yet.
+    """Winners and seeds that were not asked for yet, or whose training was taken in an earlier
+    session.
 
     Seed by seed, so that a confirmation cut short still has whole seeds to compare on.
     """
-    asked = {(trial.source, trial.config["seed"]) for trial in book.stage("confirm")}
+    asked = {
+        (trial.source, trial.config["seed"])
+        for trial in book.stage("confirm")
+        if not trial.taken or trial.ended_in == book.sessions
+    }
     pairs = [(trial, seed) for seed in seeds_of(book, wanted) for trial in winners(book, wanted)]
     return [(trial, seed) for trial, seed in pairs if (trial.number, seed) not in asked]
 

@@ -49,7 +49,7 @@ class Wanted:
 def grid(wanted: Wanted) -> Iterator[dict[str, Any]]:
     """Every combination of choices, optimizers in turn."""
     names = wanted.names if wanted.optimizer is None else [wanted.optimizer]
-    rounds = itertools.zip_longest(*(combinations(wanted.space, name) for name in names))
+    rounds = itertools.zip_longest(*(wanted.space.combinations(name) for name in names))
     yield from (chosen for one in rounds for chosen in one if chosen is not None)
 
 
@@ -126,12 +126,6 @@ def at(key: str, dimension: Range | Choices, quantile: float) -> Any:
         return dimension.values[int(quantile * len(dimension.values))]
     value = between(dimension, quantile)
     return round(value) if key in WHOLE_NUMBERS else value
-
-
-def combinations(space: Space, name: str) -> list[dict[str, Any]]:
-    dimensions = dict(space.dimensions(name))
-    products = itertools.product(*(dimension.ends for dimension in dimensions.values()))
-    return [{"optimizer": name, **dict(zip(dimensions, p, strict=True))} for p in products]
 
 
 def furthest_first(metric: str, mode: str) -> Callable[[Trial], tuple[float, float]]:

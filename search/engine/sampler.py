@@ -8,7 +8,6 @@ gives the same proposal, whether or not the driver was restarted in between.
 
 from __future__ import annotations
 
-import json
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -23,18 +22,20 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.engine.designs import Wanted, mix
 from search.engine.pareto import Aims
-from search.history.book import Trial
+from search.history.book import CUT, Trial
 from search.spec.dimensions import Range, between
 from search.spec.shelves import SAMPLERS
 from search.spec.space import Space, distributions
 from trainable.base.shelf import load
 
 PENALTY = 10.0  # a diverged trial counts as worse than the worst value seen by so many times it
+STARTUP, FEWEST = 10, 4  # random draws before a model proposes: Optuna's own, at least
 ATTEMPTS = 20  # to propose something that was not tried yet
 STATES = {
     "pending": TrialState.RUNNING,
     "running": TrialState.RUNNING,
     "paused": TrialState.PRUNED,  # until it goes on
+    CUT: TrialState.PRUNED,
     "pruned": TrialState.PRUNED,
     "diverged": TrialState.PRUNED,
     "complete": TrialState.COMPLETE,
@@ -51,6 +52,7 @@ class Sampler:
     seed: int = 0
     aims: Aims = (("val_loss", "min"),)  # the objectives; the first one leads
     study_name: str = "study"
+    budget: int = 2 * STARTUP  # trials that it will propose, about
     _told: dict[int, tuple[tuple[str, int], FrozenTrial | None]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -61,28 +63,28 @@ class Sampler:
     ) -> dict[str, Any] | None:
         """Propose trial `number` after `trials`, if given with this optimizer: by dimension.
 
-        None when a grid is exhausted.
+        None when all that the space holds was tried.
         """
-        seen, entry = {identity(trial.chosen) for trial in trials}, SAMPLERS[self.kind]
+        tried, entry = self._tried(trials, optimizer), SAMPLERS[self.kind]
         if not entry.design:
-            return self._fresh(seen, lambda n: self._draw(number, n, trials, optimizer))
+            return tried.fresh(number, lambda n: self._draw(number, n, trials, optimizer))
         wanted = Wanted(
             number, self.space, self.names, optimizer, trials, self.seed, self.metric, self.mode
         )
         proposals: Iterator[dict[str, Any]] = load(entry.target)(wanted)
         if entry.finite:
-            return next((chosen for chosen in proposals if identity(chosen) not in seen), None)
-        return self._fresh(seen, lambda _: next(proposals))
+            return next((chosen for chosen in proposals if not tried.has(chosen)), None)
+        return tried.fresh(number, lambda _: next(proposals))
 
     def spread(
         self, number: int, trials: Sequence[Trial], optimizer: str, turn: int, turns: int
-    ) -> dict[str, Any]:
+    ) -> dict[str, Any] | None:
         """One of an optimizer's first `turns` trials, spread over its ranges.
 
         The learning rate takes a stratum of its range in each turn, those in the middle first:
         ranges are made to have the good values inside. All else is drawn at random.
         """
-        key, seen = f"{optimizer}.lr", {identity(trial.chosen) for trial in trials}
+        key = f"{optimizer}.lr"
         dimension = dict(self.space.dimensions(optimizer))[key]
         order = sorted(range(turns), key=lambda s: (abs(s - (turns - 1) / 2), s))
 
@@ -93,15 +95,13 @@ class Sampler:
                 chosen[key] = between(dimension, (order[turn] + inside) / turns)
             return chosen
 
-        return self._fresh(seen, draw)
+        return self._tried(trials, optimizer).fresh(number, draw)
 
-    def _fresh(self, seen: set[str], draw: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
-        """The first of some draws that was not tried before; a small space may have none."""
-        for attempt in range(ATTEMPTS):
-            chosen = draw(attempt)
-            if identity(chosen) not in seen:
-                break
-        return chosen
+    def _tried(self, trials: Sequence[Trial], optimizer: str | None) -> Tried:
+        """What was tried of the space, or of one optimizer's part of it."""
+        names = self.names if optimizer is None else [optimizer]
+        seen = {self.space.identity(trial.chosen) for trial in trials}
+        return Tried(self.space, names, seen, self.seed)
 
     def study(self, trials: Sequence[Trial], journal: Path | None = None) -> optuna.Study:
         """The search as an Optuna study, in memory or in a journal file for Optuna's tools."""
@@ -127,10 +127,15 @@ class Sampler:
         with quiet():
             study = self.study(() if kind == "random" else trials)
             seed, entry = mix(self.seed, number, attempt), SAMPLERS[kind]
-            study.sampler = load(entry.target)(**entry.arguments, seed=seed)
+            first = {"n_startup_trials": self._startup()} if entry.learns else {}
+            study.sampler = load(entry.target)(**entry.arguments, **first, seed=seed)
             if optimizer is not None and len(self.names) > 1:
                 study.enqueue_trial({"optimizer": optimizer})
             return self.space.propose(study.ask(), self.names)
+
+    def _startup(self) -> int:
+        """Trials before a model is asked: Optuna's ten, or half of what there will be."""
+        return max(FEWEST, min(STARTUP, self.budget // 2))
 
     def _tell(self, trial: Trial, trials: Sequence[Trial]) -> FrozenTrial | None:
         """A trial as Optuna should see it; None where it says nothing about the space."""
@@ -157,13 +162,17 @@ class Sampler:
         if trial.state == "diverged":  # nothing else: TPE ranks those that got further higher
             values = {0: self._penalty(trials)}
         state = STATES[trial.state]
+        value = trial.last(self.metric) if state == TrialState.COMPLETE else None
+        if SAMPLERS[self.kind].from_complete and state == TrialState.PRUNED and values:
+            # what was stopped would be unknown to it; its loss is above what it would have become
+            state, value = TrialState.COMPLETE, values[max(values)]
         return create_trial(
             state=state,
             params=params,
             distributions=distributions(self.space, trial.chosen["optimizer"], self.names),
-            value=trial.last(self.metric) if state == TrialState.COMPLETE else None,
+            value=value,
             intermediate_values=values,
-            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.state},
+            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.shown},
         )
 
     def _frozen_with_values(
@@ -189,7 +198,7 @@ class Sampler:
             params=params,
             distributions=distributions(self.space, trial.chosen["optimizer"], self.names),
             values=values if state == TrialState.COMPLETE else None,
-            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.state},
+            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.shown},
         )
 
     def _penalty(
@@ -204,9 +213,28 @@ class Sampler:
         return penalty
 
 
-def identity(chosen: dict[str, Any]) -> str:
-    """Equal for equal choices."""
-    return json.dumps(chosen, sort_keys=True)
+@dataclass
+class Tried:
+    """What was tried of a space, which may have no more than so many points."""
+
+    space: Space
+    names: list[str]
+    seen: set[str]
+    seed: int
+
+    def has(self, chosen: dict[str, Any]) -> bool:
+        return self.space.identity(chosen) in self.seen
+
+    def fresh(self, number: int, draw: Callable[[int], dict[str, Any]]) -> dict[str, Any] | None:
+        """The first of some draws that was not tried before; None if nothing is left to draw."""
+        for attempt in range(ATTEMPTS):
+            chosen = draw(attempt)
+            if not self.has(chosen):
+                return chosen
+        if (points := self.space.points(self.names)) is None:
+            return chosen  # ranges have no end: it is a coincidence
+        left = [point for point in points if not self.has(point)]
+        return left[mix(self.seed, number) % len(left)] if left else None
 
 
 class quiet(warnings.catch_warnings):

@@ -60,7 +60,7 @@ def rung_levels(spec: SearchSpec) -> tuple[int, ...]:
     entry = SCHEDULERS[config.type]
     if not entry.rungs:
         return ()
-    longest = spec.space.largest_warmup(trial.steps)
+    longest = spec.space.largest_warmup(trial.steps, trial.batch_size)
     if isinstance(config.grace_steps, int):
         grace = config.grace_steps
     elif config.grace_steps == "auto" and entry.measures:

@@ -66,7 +66,7 @@ def refusal(spec: SearchSpec, book: Book, data: str) -> str | None:
 def unfit(spec: SearchSpec, trial: Trial) -> str | None:
     """Why a single trial is left out; None if it is not."""
     if trial.state not in TAKEN:
-        return f"{trial.state}"
+        return trial.shown
     if trial.optimizer not in spec.space.optimizer:
         return "an optimizer that is not searched here"
     try:

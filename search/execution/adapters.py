@@ -22,6 +22,7 @@ from search.history.book import Trial
 from search.history.control import Request, take
 from search.history.folder import Folder
 from search.history.shipping import moved
+from trainable.base.durable import fault_of_the_disk
 from trainable.base.opening import open_storage
 
 REPORT = "report/"  # Tune hands results on with nested keys joined by slashes
@@ -46,6 +47,11 @@ class Adapter:
 
     def fail(self, error: Exception) -> None:
         """End the search with this error, which Tune would bury under tracebacks of its own."""
+        if fault := fault_of_the_disk(error):
+            error = StorageAway(
+                f"infrastructure: {fault}; `diffsweep resume {self.engine.book.id}` goes on when "
+                "there is room"
+            )
         if self.engine.error is None and isinstance(error, StorageAway | Fenced):
             interrupt_tune()  # what trials do from here on can't be kept
         self.engine.stopping, self.engine.error = "an error", self.engine.error or error
@@ -126,7 +132,9 @@ class EngineScheduler(Adapter, FIFOScheduler):
         number = tune_trial.config["number"]
         metrics = {k.removeprefix(REPORT): v for k, v in result.items() if k.startswith(REPORT)}
         try:
-            if (failure := result.get("failure")) == "storage":
+            if (failure := result.get("failure")) == "superseded":
+                return str(self.STOP)  # another process works on the trial, and this one ends
+            if failure in ("storage", "disk"):
                 raise StorageAway(f"infrastructure: trial {number}: {result['why']}")
             if failure and number in self.engine.active:
                 goes_on = self.engine.end(number, "failed", f"{failure}: {result['why']}")
@@ -183,16 +191,18 @@ class EngineCallback(Adapter, Callback):
 
     def _act_on(self, request: Request, trials: list[TuneTrial]) -> None:
         engine = self.engine
+        if request["session"] not in (None, engine.book.sessions):
+            return  # it came too late for the driver that it was meant for
         match request["verb"]:
             case "stop":
-                engine.stopping = "stopped"
+                engine.ask_to_stop("stopped")
             case "cancel":
-                engine.stopping = "cancelled"
+                engine.ask_to_stop("cancelled")
                 interrupt_tune()
             case "kill" if engine.kill(request["trial"]):
                 self._kill(request["trial"], trials)
             case "add":
-                engine.add(request["chosen"])
+                engine.add(request["chosen"], request["id"])
 
     def _kill(self, number: int, trials: list[TuneTrial]) -> None:
         """End the process of a trial from outside; Tune is not to start it again."""

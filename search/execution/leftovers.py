@@ -63,7 +63,9 @@ class Sweeper:
 
 def drop(folder: Folder, number: int) -> None:
     """Delete the checkpoints of a trial. Raises StorageError."""
-    (folder.trial(number) / CHECKPOINT).unlink(missing_ok=True)
+    path = folder.trial(number) / CHECKPOINT
+    for file in (path, *path.parent.glob(f".{CHECKPOINT}*")):  # and what a killed process left
+        file.unlink(missing_ok=True)
     if folder.storage is not None:
         part = folder.storage.sub(f"trials/{number}")
         for name in part.names():

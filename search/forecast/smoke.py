@@ -72,6 +72,7 @@ def first_config(spec: SearchSpec, name: str) -> TrialConfig:
     known = baselines(spec.space, spec.trial, spec.baselines)
     chosen = next((choice for choice in known if choice["optimizer"] == name), None)
     chosen = chosen or Sampler(spec.space, [name], "random").spread(0, (), name, 0, 1)
+    assert chosen is not None  # nothing was tried yet
     return spec.resolve(chosen)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 ENDED = ("complete", "pruned", "diverged", "failed", "cancelled")  # a trial does not go on
 STATES = ("pending", "running", "paused", *ENDED)
+INFRASTRUCTURE = "infrastructure:"  # begins why a trial failed that no setting of it made fail
+CUT = "cut"  # the state of what was cut off in the middle; no rung decides about it
 Event = dict[str, Any]
 
 
@@ -25,10 +28,11 @@ class Trial:
     began: int | None = None  # ms since the epoch; None while no process is at it
     reported: int | None = None
     ended: int | None = None
+    ended_in: int | None = None  # the session in which it ended
     promoted: int | None = None  # samples at which it was allowed to go on
     added: bool = False  # by the user, outside the budget of trials
     full: bool = False  # nothing stops it before the end of the budget
-    again: bool = False  # it was cut off, and goes on when the search does
+    again: bool = False  # it was cut off, or failed and is retried: goes on when the search does
     seconds: float = 0.0  # that its process ran
     source: int | None = None  # of a confirm trial: the trial of the search that it repeats
     turn: int = 0  # how many trials of its optimizer came before it
@@ -52,6 +56,17 @@ class Trial:
     def last(self, metric: str) -> float | None:
         """The last reported value of a metric."""
         return self.reports[-1].get(metric) if self.reports else None
+
+    @property
+    def taken(self) -> bool:
+        """Whether it ended for no reason of its own: its host was lost, or the user killed it."""
+        lost = self.state == "failed" and (self.why or "").startswith(INFRASTRUCTURE)
+        return lost or (self.state == "cancelled" and not self.again)
+
+    @property
+    def shown(self) -> str:
+        """Its state as people are told: what was cut off waits like what a rung holds back."""
+        return "paused" if self.state == CUT else self.state
 
     def rest(self, time: int | None) -> None:
         """No process works on it from `time` on (ms since the epoch)."""
@@ -77,7 +92,10 @@ class Book:
     last_event: int | None = None
     sessions: int = 0
     seconds: float = 0.0  # that drivers ran, over all sessions
-    session_began: int | None = None
+    session_event: int | None = None  # the last one of the present session, or of the last
+    asked: Counter[str] = field(default_factory=Counter)  # trials by optimizer, of all stages
+    spent: Counter[str] = field(default_factory=Counter)  # samples of the search, by optimizer
+    requests: set[str] = field(default_factory=set)  # ids of those that became trials
 
     def apply(self, event: Event) -> None:
         """Take in one event."""
@@ -88,7 +106,7 @@ class Book:
                 self.why, self.ending, self.job = None, False, event.get("job")
                 self.started = self.started or event["time"]
                 self.sessions += 1
-                self.session_began = event["time"]
+                self.session_event = event["time"]
                 for trial in self.trials.values():  # of a driver that died without a word
                     trial.rest(self.last_event)
             case "ask":
@@ -102,8 +120,11 @@ class Book:
                     full=event.get("full", False),
                     added=event.get("added", False),
                     source=event.get("source"),
-                    turn=sum(trial.optimizer == name for trial in self.trials.values()),
+                    turn=self.asked[name],
                 )
+                self.asked[name] += 1
+                if (request := event.get("request")) is not None:
+                    self.requests.add(request)
             case "promote":
                 trial = self.trials[event["trial"]]
                 trial.state = "pending" if trial.state == "paused" else trial.state
@@ -113,14 +134,22 @@ class Book:
                 trial.rest(event["time"])  # its process was lost, and this is another
                 trial.state, trial.began = "running", event["time"]
                 trial.again = False
+            case "lose":
+                trial = self.trials[event["trial"]]
+                trial.rest(event["time"])  # until another process begins, it costs nothing
+                trial.state = "pending"
             case "report":
                 trial = self.trials[event["trial"]]
+                if trial.stage == "search":
+                    self.spent[trial.optimizer] += event["metrics"]["samples"] - trial.samples
                 trial.reports.append(event["metrics"])
                 trial.reported = event["time"]
             case "end":
                 trial = self.trials[event["trial"]]
                 trial.state, trial.why, trial.ended = event["state"], event["why"], event["time"]
-                trial.again = event["again"]
+                trial.again, trial.ended_in = event["again"], self.sessions
+                if trial.again and trial.state == "paused":
+                    trial.state = CUT
                 trial.rest(event["time"])
             case "retry":
                 self.trials[event["trial"]].again = True
@@ -128,14 +157,15 @@ class Book:
                 self.imported += [Trial(**content) for content in event["trials"]]
             case "finish":
                 self.state, self.why, self.ending = event["state"], event["why"], True
-        if self.session_began is not None and self.last_event is not None:
-            self.seconds += max(0, event["time"] - max(self.last_event, self.session_began)) / 1000
+        if self.session_event is not None:
+            self.seconds += max(0, event["time"] - self.session_event) / 1000
+            self.session_event = event["time"]
         self.last_event = event["time"]
 
     def counts(self) -> dict[str, int]:
         """How many trials are in each state, states without a trial left out."""
-        states = [trial.state for trial in self.trials.values()]
-        return {state: states.count(state) for state in STATES if state in states}
+        states = Counter(trial.shown for trial in self.trials.values())
+        return {state: states[state] for state in STATES if states[state]}
 
     def stage(self, stage: str) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.stage == stage]

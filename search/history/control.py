@@ -7,6 +7,7 @@ a storage it is left there, for the driver may be on another machine.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import time
@@ -15,15 +16,21 @@ from typing import Any
 
 from search.history.folder import Folder
 from search.history.lock import DriverLock
+from trainable.base.durable import replace
 
 REQUESTS = "requests/"  # in storage
-Request = dict[str, Any]  # {"verb": "stop" | "cancel" | "kill" | "add", ...}
+VERBS = ("stop", "cancel", "kill", "add")
+Request = dict[str, Any]  # {"verb": one of VERBS, "session": int | None, "id": str, ...}
+logger = logging.getLogger("diffsweep.control")
 
 
-def send(folder: Folder, verb: str, **content: Any) -> None:
-    """Leave a request; a reader never sees a part of it."""
+def send(folder: Folder, verb: str, session: int | None = None, **content: Any) -> None:
+    """Leave a request; a reader never sees a part of it.
+
+    With a `session` it is for that session of the search alone: a later one forgets it.
+    """
     name = f"{time.time_ns():020d}-{secrets.token_hex(2)}.json"
-    request = json.dumps({"verb": verb, **content}).encode()
+    request = json.dumps({"verb": verb, "session": session, **content}).encode()
     if folder.storage is not None and not DriverLock.held(folder.lock):
         folder.storage.write(REQUESTS + name, request)
     else:
@@ -32,9 +39,7 @@ def send(folder: Folder, verb: str, **content: Any) -> None:
 
 def leave(folder: Folder, name: str, request: bytes) -> None:
     folder.requests.mkdir(exist_ok=True)
-    draft = folder.requests / f"{name}.draft"
-    draft.write_bytes(request)
-    draft.replace(folder.requests / name)
+    replace(folder.requests / name, request)
 
 
 def bring_requests(folder: Folder, brought: set[str]) -> None:
@@ -55,12 +60,22 @@ def bring_requests(folder: Folder, brought: set[str]) -> None:
 def take(folder: Folder) -> Iterator[Request]:
     """The requests in the order in which they came; each is gone when the next is asked for.
 
-    So what a request leads to is written down before the request is forgotten.
+    So what a request leads to is written down before the request is forgotten; its `id` tells
+    whether that happened already. One that can't be read is forgotten with a word.
     """
     if not folder.requests.is_dir():
         return
     for name in sorted(os.listdir(folder.requests)):
         path = folder.requests / name
-        if path.suffix == ".json":
-            yield json.loads(path.read_text())
-            path.unlink(missing_ok=True)
+        if path.suffix != ".json":
+            continue
+        try:
+            request = {"session": None, **json.loads(path.read_text()), "id": path.stem}
+            known = request["verb"] in VERBS
+        except (ValueError, TypeError, KeyError):
+            known = False
+        if known:
+            yield request
+        else:
+            logger.warning("%s: is no request, and is forgotten", path)
+        path.unlink(missing_ok=True)

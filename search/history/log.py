@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import time
+import threading
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
-from search.errors import BadInput
+from search.errors import Unreadable
 from search.history.book import Book, Event
+from search.history.clock import SteadyClock
+from trainable.base.durable import settle
 
 FORMAT = 1
 
@@ -45,32 +48,32 @@ class History:
     def __init__(
         self,
         path: Path | None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         mirror: Mirror | None = None,
     ) -> None:
-        self.clock, self.book, self.mirror = clock, Book(), mirror
+        self.clock, self.book, self.mirror = clock or SteadyClock(), Book(), mirror
+        self.lock = threading.Lock()  # held while the book changes, and by whoever looks at it
         self.tell: Callable[[Event], object] = lambda event: None  # called when it is applied
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         if path is None:
             return
         repair(path)
         for event in events(path):
             self.book.apply(event)
-        self._file = path.open("ab")
+        self._file = FileIO(path, "a")
 
     def write(self, event: str, **content: Any) -> Event:
         """Append an event, then apply it. When this returns, a kill can't undo it.
 
         Raises:
             SearchFailed: the storage is gone for good, or another driver writes there.
+            OSError: the disk did not take it; nothing of it is in the file, and it did not happen.
         """
         line: Event = {"event": event, "time": int(self.clock() * 1000), **content}
-        if self._file is not None:
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
-            if event != "report":  # a lost report is made again from the checkpoint before it
-                os.fsync(self._file.fileno())
-        self.book.apply(line)
+        if self._file is not None:  # a lost report is made again from the checkpoint before it
+            append(self._file, json.dumps(line).encode() + b"\n", lasting=event != "report")
+        with self.lock:
+            self.book.apply(line)
         if self.mirror is not None and event != "report":  # reports follow in a moment
             self.mirror.flush()
         self.tell(line)
@@ -90,28 +93,56 @@ class History:
             self._file.close()
 
 
+def append(file: FileIO, line: bytes, lasting: bool) -> None:
+    """Write a whole line behind all others, or nothing: a disk may be full in its middle."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        left = memoryview(line)
+        while left:
+            left = left[file.write(left) :]
+        if lasting:
+            os.fsync(file.fileno())
+    except OSError:
+        file.truncate(size)
+        raise
+
+
 def events(path: Path) -> Iterator[Event]:
-    """The events of a history; a last line that is still being written is left out."""
+    """The events of a history; a last line that is still being written is left out.
+
+    Raises:
+        Unreadable: a line is none of a history, or of a format that this version can't read.
+    """
     with path.open("rb") as file:
-        for line in file:
+        for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
-                yield json.loads(line)
+                yield event_of(line, path, number)
+
+
+def event_of(line: bytes, path: Path, number: int) -> Event:
+    """The event in a line of a history. Raises Unreadable."""
+    try:
+        event: Event = json.loads(line)
+        kind = event["event"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unreadable(
+            f"{path}: line {number} is no event of a search, it begins {line[:40]!r}; the file "
+            "was changed or damaged, and what follows can't be trusted"
+        ) from error
+    if kind == "start" and (found := event.get("format", FORMAT)) != FORMAT:
+        raise Unreadable(f"{path}: history of format {found}, this version reads {FORMAT}")
+    return event
 
 
 def repair(path: Path) -> None:
-    """Cut off a last line that a dying driver or a full disk left unfinished.
-
-    Raises:
-        BadInput: the history is of a format that this version can't read.
-    """
+    """Cut off a last line that a dying driver left unfinished."""
     path.touch()
+    settle(path.parent)
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     if whole < len(content):
         with path.open("r+b") as file:
             file.truncate(whole)
-    if whole and (found := json.loads(content[: content.find(b"\n")]).get("format")) != FORMAT:
-        raise BadInput(f"{path}: history of format {found}, this version reads {FORMAT}")
 
 
 def read_book(path: Path) -> Book:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from search.errors import SearchFailed
 from search.history.folder import Folder
+from trainable.base.durable import replace
 from trainable.base.storage import AT_ONCE
 
 HISTORY = "history/"
@@ -77,12 +78,13 @@ def known(folder: Folder) -> Position:
     """How much of the history this working copy knows to be in storage."""
     if not folder.pulled.exists() or not folder.history.exists():
         return Position(0, 0)
-    position = Position(*json.loads(folder.pulled.read_text()))
-    whole = position.size <= folder.history.stat().st_size
-    return position if whole else Position(0, 0)
+    try:
+        segments, size = map(int, json.loads(folder.pulled.read_text()))
+    except (ValueError, TypeError):  # a power cut's leavings; all can be brought again
+        return Position(0, 0)
+    whole = size <= folder.history.stat().st_size
+    return Position(segments, size) if whole else Position(0, 0)
 
 
 def remember(folder: Folder, position: Position) -> None:
-    draft = folder.pulled.with_suffix(".draft")
-    draft.write_text(json.dumps(position))
-    draft.replace(folder.pulled)
+    replace(folder.pulled, json.dumps(position).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 Value = float | int | str | bool | None
 WHOLE_NUMBERS = frozenset({"batch_size", "warmup.steps"})
+CLOSE = 1e-6  # of a step: rounding
+
+
+class Absent(Enum):
+    """What stands for a value that a dimension does not have; None may be one."""
+
+    ABSENT = "absent"
+
+
+ABSENT = Absent.ABSENT
 
 
 class Range(Frozen):
@@ -44,6 +55,11 @@ class Range(Frozen):
     @property
     def ends(self) -> tuple[Value, ...]:
         return self.low, self.high
+
+    @property
+    def steps(self) -> int:
+        """How many steps fit between the ends; 0 without steps."""
+        return 0 if self.step is None else int((self.high - self.low) / self.step + 1e-9)
 
 
 class Choices(Frozen):
@@ -97,6 +113,8 @@ def distribution(name: str, dimension: Range | Choices) -> BaseDistribution:
     if isinstance(dimension, Choices):
         return CategoricalDistribution(dimension.values)
     low, high, log = dimension.low, dimension.high, dimension.log
+    if dimension.step is not None:
+        high = low + dimension.step * dimension.steps  # Optuna wants the last point of the grid
     if name in WHOLE_NUMBERS:
         return IntDistribution(int(low), int(high), log=log, step=int(dimension.step or 1))
     if dimension.log_from_one:
@@ -119,13 +137,19 @@ def between(dimension: Range, quantile: float) -> float:
         return float(low * (high / low) ** quantile)
     if dimension.log_from_one:
         return float(1 - (1 - low) * ((1 - high) / (1 - low)) ** quantile)
-    steps = 0 if dimension.step is None else round((high - low) * quantile / dimension.step)
-    return low + (dimension.step * steps if dimension.step else (high - low) * quantile)
+    if dimension.step is None:
+        return low + (high - low) * quantile
+    place = round((high - low) * quantile / dimension.step)
+    return low + dimension.step * min(place, dimension.steps)
 
 
 def quantile_of(dimension: Range, value: float) -> float:
-    """Where a value lies in its range, in the scale in which it is searched: 0 to 1."""
+    """Where a value lies in its range, in the scale in which it is searched: 0 to 1.
+
+    One outside of it, such as a weight decay of 0 in a logarithmic range, lies at its end.
+    """
     low, high = dimension.low, dimension.high
+    value = min(max(value, low), high)
     if dimension.log:
         return math.log(value / low) / math.log(high / low)
     if dimension.log_from_one:
@@ -140,8 +164,25 @@ def _from_optuna(dimension: Range | Choices, value: Value) -> Value:
     return value
 
 
-def contains(dimension: Range | Choices, value: Value) -> bool:
-    """Whether a value lies in the dimension."""
+def found_in(name: str, dimension: Range | Choices, value: Value) -> Value | Absent:
+    """A value as the dimension of this name has it: 0.0 is the choice 0; or ABSENT."""
     if isinstance(dimension, Choices):
-        return any(value == choice and type(value) is type(choice) for choice in dimension.values)
-    return isinstance(value, int | float) and dimension.low <= value <= dimension.high
+        return next((choice for choice in dimension.values if equal(choice, value)), ABSENT)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ABSENT
+    if not dimension.low <= value <= dimension.high:
+        return ABSENT
+    whole = name in WHOLE_NUMBERS
+    step = dimension.step or (1.0 if whole else None)
+    if step is None:
+        return value
+    place = round((value - dimension.low) / step)
+    point = dimension.low + step * place
+    if abs(point - value) > CLOSE * step or (dimension.step and place > dimension.steps):
+        return ABSENT
+    return int(point) if whole else point
+
+
+def equal(one: Value, other: Value) -> bool:
+    """Whether two values mean the same: 1 and 1.0 do, 1 and true do not."""
+    return one == other and isinstance(one, bool) == isinstance(other, bool)

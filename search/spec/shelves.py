@@ -26,6 +26,8 @@ class SamplerEntry:
     fronts: bool = True  # can look for a Pareto front
     conditional: bool = True  # takes several optimizers, whose knobs differ, in one study
     needs: Literal["choices", "ranges of lr"] | None = None
+    learns: bool = False  # by a model, for which it draws some trials at random first
+    from_complete: bool = False  # Optuna shows its model complete trials alone
 
 
 SAMPLERS = {
@@ -33,13 +35,19 @@ SAMPLERS = {
         "optuna.samplers:TPESampler",
         "Bergstra et al. 2011; multivariate and grouped: optimizers have knobs of their own",
         {"multivariate": True, "group": True, "constant_liar": True},  # liar: trials in parallel
+        learns=True,
     ),
     "random": SamplerEntry("optuna.samplers:RandomSampler", "Bergstra & Bengio 2012"),
     "qmc": SamplerEntry(
         "search.engine.designs:sobol_points", "Sobol 1967, scrambled", design=True, spreads=True
     ),
     "gp": SamplerEntry(
-        "optuna.samplers:GPSampler", "Snoek et al. 2012", fronts=False, conditional=False
+        "optuna.samplers:GPSampler",
+        "Snoek et al. 2012",
+        fronts=False,
+        conditional=False,
+        learns=True,
+        from_complete=True,
     ),
     "cmaes": SamplerEntry(
         "search.engine.designs:evolution",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from search.spec.dimensions import (
+    ABSENT,
     Choices,
     Dimension,
     Fixed,
     Knobs,
     Range,
-    contains,
     distribution,
+    equal,
+    found_in,
     suggest,
     to_dimension,
 )
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from optuna import Trial as OptunaTrial
     from optuna.distributions import BaseDistribution
 
+MOST_POINTS = 10_000  # of a space that is listed
 IF_ASKED_FOR = ("clip_value", "clip_agc", "batch_size")  # searched only if the space has them
 DEFAULT_OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 
@@ -100,9 +106,46 @@ class Space(Frozen):
             if (dimension := getattr(self, name)) is not None:
                 yield name, dimension
 
-    def largest_warmup(self, steps: int) -> int:
-        """The longest warmup that a trial of `steps` can have, in steps."""
-        return max(self._warmups(steps))
+    def largest_warmup(self, steps: int, batch_size: int) -> int:
+        """The longest warmup that a trial of `steps` of `batch_size` can have, in such steps.
+
+        A warmup that is counted in steps lasts longer in a trial of larger batches.
+        """
+        longest = max(self._warmups(steps))
+        if self.batch_size is None or not isinstance(self.warmup, WarmupSteps):
+            return longest
+        sizes = [end for end in self.batch_size.ends if isinstance(end, int | float)]
+        return math.ceil(longest * max(1.0, max(sizes) / batch_size))
+
+    def combinations(self, name: str) -> Iterator[dict[str, Any]]:
+        """Every combination of an optimizer's choices, by dimension; of a range, both its ends."""
+        dimensions = dict(self.dimensions(name))
+        for point in itertools.product(*(dimension.ends for dimension in dimensions.values())):
+            yield {"optimizer": name, **dict(zip(dimensions, point, strict=True))}
+
+    def points(self, names: Sequence[str]) -> list[dict[str, Any]] | None:
+        """All configs with these optimizers, by dimension; None if they are too many to list."""
+        count = 0
+        for name in names:
+            ends = [dimension.ends for _, dimension in self.dimensions(name)]
+            if any(isinstance(dimension, Range) for _, dimension in self.dimensions(name)):
+                return None
+            count += math.prod(map(len, ends))
+        if count > MOST_POINTS:
+            return None
+        return [point for name in names for point in self.combinations(name)]
+
+    def identity(self, chosen: Mapping[str, Any]) -> str:
+        """Equal for equal configs: what is not searched counts where it is not the default."""
+        name = chosen["optimizer"]
+        fields = OPTIMIZERS[name].model_fields if name in OPTIMIZERS else {}
+        searched = dict(self.dimensions(name)) if name in self.optimizer else {}
+
+        def counts(key: str, value: Any) -> bool:
+            knob = key.removeprefix(f"{name}.")
+            return key in searched or knob not in fields or value != fields[knob].default
+
+        return json.dumps({k: v for k, v in chosen.items() if counts(k, v)}, sort_keys=True)
 
     def warmup_differs(self) -> bool:
         """Whether trials can have different warmups."""
@@ -131,13 +174,14 @@ class Space(Frozen):
         for name, dimension in self.dimensions(optimizer):
             value = chosen[name]
             if isinstance(dimension, Fixed):
-                if value != dimension.value:
+                if not equal(value, dimension.value):
                     return None
                 continue
-            if not contains(dimension, value):
+            found = found_in(name, dimension, value)
+            if found is ABSENT:
                 return None
             from_one = isinstance(dimension, Range) and dimension.log_from_one
-            params[name] = 1 - value if from_one else value
+            params[name] = 1 - value if from_one else found
         return params
 
 

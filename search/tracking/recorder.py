@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from search.errors import BadInput, Fenced
 from search.history.book import Book, Event
@@ -21,6 +22,7 @@ from search.history.log import Mirror, events
 from search.spec.spec import SearchSpec
 from search.tracking.server import tracking_uri
 from search.tracking.store import Store
+from trainable.base.durable import replace
 
 BATCH = 500  # events delivered in one go
 PERIOD = 1.0  # seconds between deliveries
@@ -148,23 +150,27 @@ class Recorder:
         store.deliver(self._book, [event for event, _ in batch])
         self.offset = batch[-1][1]
         runs = {str(trial): run for trial, run in store.runs.items() if trial is not None}
-        draft = self.folder.delivered.with_suffix(".draft")
         content = {"offset": self.offset, "runs": runs, "experiment": store.experiment}
-        draft.write_text(json.dumps(content))
-        draft.replace(self.folder.delivered)
+        replace(self.folder.delivered, json.dumps(content).encode())
 
 
 def delivered(folder: Folder) -> tuple[int, dict[int, str]]:
     """How many bytes of the history MLflow has, and the run of each trial."""
-    if not folder.delivered.exists():
-        return 0, {}
-    content = json.loads(folder.delivered.read_text())
-    return content["offset"], {int(trial): run for trial, run in content["runs"].items()}
+    content = _known(folder)
+    runs = {int(trial): run for trial, run in content.get("runs", {}).items()}
+    return content.get("offset", 0), runs
 
 
 def experiment_of(folder: Folder) -> str | None:
     """The MLflow experiment that holds a search, once there is one."""
-    if not folder.delivered.exists():
-        return None
-    experiment: str | None = json.loads(folder.delivered.read_text()).get("experiment")
+    experiment: str | None = _known(folder).get("experiment")
     return experiment
+
+
+def _known(folder: Folder) -> dict[str, Any]:
+    """What is noted of the deliveries; nothing where that can't be read: they can be repeated."""
+    try:
+        content = json.loads(folder.delivered.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -181,10 +181,10 @@ class Store:
             Metric(name, last[name], event["time"], last["step"])
             for name in END_METRICS
             if last.get(name) is not None
-            and trial.state != "paused"  # it may go on, and end later
+            and trial.shown != "paused"  # it may go on, and end later
         ]
         tags = [
-            RunTag("diffsweep.state", trial.state),
+            RunTag("diffsweep.state", trial.shown),
             RunTag("mlflow.note.content", describe_trial(trial)),
         ]
         if trial.why:
@@ -194,7 +194,7 @@ class Store:
         self.client.log_batch(run, metrics=metrics, tags=tags)
         self.client.log_text(run, yaml_text(trial.config), "config.yaml")
         self._samples(run, trial)
-        self.client.set_terminated(run, RUN_STATUS[trial.state], event["time"])
+        self.client.set_terminated(run, RUN_STATUS[trial.shown], event["time"])
 
     def _samples(self, run: str, trial: Trial) -> None:
         """The sample grid of a trial, as an image at its last step."""

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from search.errors import BadInput
 from search.history.book import ENDED
 from search.history.control import send
@@ -18,6 +20,8 @@ from search.spec.space import choice_of
 from search.spec.spec import SearchSpec
 from search.tracking.forget import forget
 from search.tracking.recorder import delivered
+from trainable.base.faults import first_fault
+from trainable.config import TrialConfig
 from trainable.config_file import read_config
 
 
@@ -28,9 +32,10 @@ def ask_driver(folder: Folder, verb: str, meaning: str, **content: Any) -> str:
         if (trial := book.trials.get(content["trial"])) is None:
             raise BadInput(f"{folder.id}: has no trial {content['trial']}")
         if trial.state in ENDED and not trial.again:
-            return f"{folder.id}: trial {trial.number} has ended already, it is {trial.state}"
+            return f"{folder.id}: trial {trial.number} has ended already, it is {trial.shown}"
     if is_driven(folder):
-        send(folder, verb, **content)
+        ends = verb in ("stop", "cancel")  # this driver; it may have ended when the request comes
+        send(folder, verb, book.sessions if ends else None, **content)
         return f"{folder.id}: {meaning}"
     state = "interrupted" if book.state == "running" else book.state
     if verb in ("stop", "cancel"):
@@ -52,7 +57,13 @@ def chosen_from(folder: Folder, config: Path) -> dict[str, Any]:
         raise BadInput(
             f"{config}: optimizer {given.optimizer.type} is not searched (has: {known})"
         )
-    return choice_of(given, spec.space)
+    chosen = choice_of(given, spec.space)
+    try:
+        spec.resolve(chosen)
+    except ValidationError as error:
+        fault = first_fault(error, TrialConfig)
+        raise BadInput(f"{config}: can't be trained in {folder.id}: {fault}") from error
+    return chosen
 
 
 def remove(home: Home, search: str, dry_run: bool) -> Iterator[str]:

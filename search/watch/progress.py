@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -15,6 +14,7 @@ from search.engine.analysis import best
 from search.engine.budget import elapsed
 from search.engine.confirm import planned
 from search.history.book import ENDED, Book
+from search.history.log import History
 from search.watch.tables import clock
 
 QUIET_PERIOD = 15.0  # seconds between lines where there is no terminal
@@ -24,10 +24,8 @@ COLOURS = {"complete": "green", "running": "cyan", "diverged": "red", "failed": 
 class Progress:
     """One live line on a terminal; elsewhere a line now and then."""
 
-    def __init__(
-        self, book: Book, console: Console, waiting: Callable[[], str | None] = lambda: None
-    ) -> None:
-        self.book, self.console, self.waiting = book, console, waiting
+    def __init__(self, history: History, console: Console) -> None:
+        self.history, self.book, self.console = history, history.book, console
         self.note = "starting"
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="progress", daemon=True)
@@ -51,10 +49,14 @@ class Progress:
 
     def line(self) -> Text:
         """Trials by state, the best so far, the budget used, and the time left."""
+        with self.history.lock:  # the driver goes on writing meanwhile
+            return self._line()
+
+    def _line(self) -> Text:
         book = self.book
         text = Text.assemble((book.id or "diffsweep", "bold"), "  ")
         counts = book.counts()
-        if why := self.waiting():
+        if why := self.history.waiting():
             text.append(f"{why}  ", "yellow")
         if not counts:
             return text.append(self.note)

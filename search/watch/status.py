@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from search.engine.analysis import best, by_optimizer, front, objectives, pareto, summary
 from search.engine.budget import asked, elapsed, hours_used
+from search.errors import Unreadable
 from search.history.book import Book
 from search.history.folder import Folder
 from search.history.home import Home
@@ -16,6 +19,8 @@ from search.history.log import read_book
 from search.spec.spec import Resources
 from search.tracking.recorder import delivered
 from search.watch.progress import time_left
+
+logger = logging.getLogger("diffsweep.status")
 
 
 def open_book(folder: Folder) -> Book:
@@ -26,8 +31,17 @@ def open_book(folder: Folder) -> Book:
     return book
 
 
+def readable(home: Home) -> Iterator[Book]:
+    """The searches of a home; one whose history is damaged is told of, and left out."""
+    for folder in home.searches():
+        try:
+            yield open_book(folder)
+        except Unreadable as error:
+            logger.warning("%s", error)
+
+
 def list_searches(home: Home) -> list[dict[str, Any]]:
-    books = [open_book(folder) for folder in home.searches()]
+    books = list(readable(home))
     return [
         {
             "id": book.id,
@@ -88,7 +102,7 @@ def list_trials(folder: Folder) -> list[dict[str, Any]]:
         {
             "trial": trial.number,
             "optimizer": trial.optimizer,
-            "state": trial.state,
+            "state": trial.shown,
             "stage": trial.stage,
             "val_loss": trial.last("val_loss"),
             "step": trial.last("step") or 0,

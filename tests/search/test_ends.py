@@ -21,7 +21,7 @@ from support.specs import make_spec
 from cluster.cli import cli
 from search.answer import report
 from search.engine.engine import Engine
-from search.errors import ReportFailed
+from search.errors import BadInput, ReportFailed
 from search.execution import local
 from search.history.home import Home
 from search.history.lock import DriverLock
@@ -250,3 +250,17 @@ scheduler: {type: none}
 budget: {trials: 5}
 trial_timeout: 30s
 """
+
+
+@pytest.mark.parametrize("go_on", ["resume", "confirm"])
+def test_a_home_on_a_network_file_system_is_refused_by_whatever_drives(
+    go_on: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer()
+    writer.search({"adam": 0.2, "sgd": 0.3})
+    folder = Home(home).new("tiny")
+    folder.history.write_text("".join(json.dumps(event) + "\n" for event in writer.events))
+    monkeypatch.setattr("search.history.storage.network_kind", lambda path: "nfs4")
+    done = CliRunner().invoke(cli, [go_on, folder.id])
+    assert isinstance(done.exception, BadInput)
+    assert "network file system (nfs4)" in str(done.exception)

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.engine.engine import Engine
 from search.history.book import Trial
-from search.history.log import History
+from search.history.log import History, Mirror
 from search.spec.spec import SearchSpec
 
 OPENED: list[History] = []  # by `start`; a test that counts files closes them
@@ -23,11 +23,17 @@ class Clock:
         return self.now
 
 
-def start(spec: SearchSpec, path: Path | None = None, clock: Clock | None = None) -> Engine:
-    history = History(path, clock or Clock())
+def start(
+    spec: SearchSpec,
+    path: Path | None = None,
+    clock: Clock | None = None,
+    mirror: Mirror | None = None,
+) -> Engine:
+    """An engine on a new driver's history; the clock is its stopwatch, too."""
+    history = History(path, clock or Clock(), mirror)
     OPENED.append(history)
     history.write("start", search="tiny-000000", spec=spec.model_dump(mode="json"), format=1)
-    return Engine(spec, history)
+    return Engine(spec, history, stopwatch=history.clock)
 
 
 def metrics(trial: Trial, samples: int, loss: float) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 
 from trainable.actor.kept import CHECKPOINT
+from trainable.base.durable import replacing
 from trainable.base.tensors import place_of
 from trainable.models.finetune import merged
 from trainable.train import TrainState
@@ -53,7 +52,8 @@ def save(
         "features": state.data.features,
         "limit": state.limit,
     }
-    write_atomically(path, content)
+    with replacing(path) as file:
+        torch.save(content, file)
 
 
 def load(state: TrainState, path: Path) -> list[dict[str, Any]]:
@@ -94,20 +94,6 @@ def read_kind(path: Path) -> dict[str, str]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     keys = ("shape", "classes", "features", "limit")
     return {key: json.dumps(content[key]) for key in keys if key in content}
-
-
-def write_atomically(path: Path, content: Any) -> None:
-    """torch.save to a file beside `path`, which it then replaces: a reader never sees a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}-{random.getrandbits(32):08x}")
-    try:
-        with draft.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _rng(state: TrainState) -> dict[str, torch.Tensor]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import shutil
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from trainable.actor import checkpoint
 from trainable.actor.kept import GRID, Kept, Superseded
 from trainable.actor.output import capture
 from trainable.base.device import free_memory, limit_memory, settle
+from trainable.base.durable import fault_of_the_disk
 from trainable.base.shelf import use_code
 from trainable.base.storage import StorageError
 from trainable.config import TrialConfig
@@ -42,8 +45,9 @@ class Training:
     also {"storage": the trial's own part of it, "session": of the search}; then it writes there,
     from any host.
     A result holds {"report": metrics, "finished": bool}, or {"failure": kind, "why": text}: an
-    error of the user's code ("code"), too little memory ("oom") or a storage that is gone
-    ("storage") is a result, so that only a lost process is retried by Ray.
+    error of the user's code ("code"), too little memory ("oom"), a storage that is gone
+    ("storage"), a disk without room ("disk") or another process that has taken the trial over
+    ("superseded") is a result, so that only a lost process is retried by Ray.
     A trial that has a checkpoint goes on from it, and reports again what is not known, the last
     report at least: a driver whose host lost its power may have lost some that it had received.
     Of a gang, each worker runs one, and the first one alone writes; a gang that has broken is a
@@ -157,12 +161,17 @@ class Training:
     def fail(self, error: Exception) -> None:
         """Keep what went wrong as this trial's result, and let go of its memory."""
         why = "".join(traceback.format_exception(error)[-6:])
-        print(why, flush=True)
+        with suppress(OSError):  # the disk may be full
+            print(why, flush=True)
         kind = "oom" if is_out_of_memory(error) else "code"
         if isinstance(error, GangBroken):
             kind = "lost"
-        if isinstance(error, StorageError | Superseded):
+        if isinstance(error, StorageError):
             kind, why = "storage", str(error)
+        elif isinstance(error, Superseded):
+            kind, why = "superseded", str(error)
+        elif fault := fault_of_the_disk(error):
+            kind, why = "disk", f"{platform.node()}: {fault}"
         self.failure = {"kind": kind, "why": why}
         self.broken = kind == "code" and isinstance(error, torch.AcceleratorError)
         self.state = None

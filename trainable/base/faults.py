@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 
@@ -102,3 +102,9 @@ def _models_in(kind: Any) -> list[type[BaseModel]]:
 def _tag_of(model: type[BaseModel]) -> str | None:
     field = model.model_fields.get("type")
     return field.default if field and isinstance(field.default, str) else None
+
+
+def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first of a model's faults, with its key."""
+    detail = error.errors()[0]
+    return f"{detail['loc'][0] if detail['loc'] else model.__name__}: {in_words(detail, model)}"

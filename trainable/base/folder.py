@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from trainable.base.storage import DRAFT, Storage, StorageError
+from trainable.base.durable import DRAFT, settle
+from trainable.base.storage import Storage, StorageError
 
 
 class FolderStorage(Storage):
@@ -28,6 +29,7 @@ class FolderStorage(Storage):
     def write(self, name: str, content: bytes) -> None:
         with _told(self.root / name):
             self._draft(name, content).replace(self.root / name)
+            settle((self.root / name).parent)
 
     def create(self, name: str, content: bytes) -> None:
         with _told(self.root / name):
@@ -36,6 +38,7 @@ class FolderStorage(Storage):
                 os.link(draft, self.root / name)  # fails where the name exists, on NFS too
             finally:
                 draft.unlink()
+            settle((self.root / name).parent)
 
     def names(self, prefix: str = "", after: str = "") -> list[str]:
         return sorted(n for n in self._names(prefix) if n.startswith(prefix) and n > after)
@@ -133,5 +136,6 @@ def _copy(source: Path, target: Path) -> None:
             copy.flush()
             os.fsync(copy.fileno())
         draft.replace(target)
+        settle(target.parent)
     finally:
         draft.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from trainable.base.storage import DRAFT, Storage, StorageError
+from trainable.base.durable import DRAFT
+from trainable.base.storage import Storage, StorageError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 AT_ONCE = 16  # transfers of a folder that go on side by side
-DRAFT = ".draft-"  # names of files that are still being written
 
 
 class StorageError(OSError):

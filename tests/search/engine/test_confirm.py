@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.engines import advance, start
 from support.specs import SMALL, make_config, make_spec
 
+from search.answer.standing import standing
 from search.engine.confirm import owed, planned, winners
 from search.engine.engine import Engine
 from search.history.book import ENDED, Trial
@@ -276,3 +278,33 @@ def child_stages(home: Path) -> list[str]:
     experiment = client.get_experiment_by_name("tiny")
     runs = client.search_runs([experiment.experiment_id])
     return [run.data.tags["diffsweep.stage"] for run in runs if "diffsweep.trial" in run.data.tags]
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [("failed", "infrastructure: its process was lost 4 times"), ("cancelled", "killed by you")],
+)
+def test_a_seed_that_was_taken_is_judged_without_and_asked_for_in_the_next_session(
+    state: str, why: str
+) -> None:
+    engine = start(make_spec(space=TWO, budget={"trials": 8}, confirm={"seeds": 4}))
+    taken: list[int] = []
+    while (trial := engine.next()) is not None:
+        engine.begin(trial.number)
+        while trial.number in engine.active:
+            if trial.stage == "confirm" and not taken:
+                taken.append(trial.number)
+                engine.end(trial.number, state, why)
+            else:
+                advance(engine, trial)
+    engine.finish()
+    lost, wanted = engine.book.trials[taken[0]], engine.spec.confirm
+    assert wanted is not None and owed(engine.book, wanted) == []  # not again and again
+    for confirmed in engine.book.stage("confirm"):
+        for said in confirmed.reports:
+            said |= {"test_loss": said["val_loss"], "steps_per_second": 1.0}
+    stood = standing(engine.book, 0.01)
+    assert not stood.unstable and len(stood.contenders) == 2 and len(stood.seeds) == 3
+    engine.history.write("start", search="tiny-000000", spec=engine.book.spec, format=1)
+    again = [(winner.number, seed) for winner, seed in owed(engine.book, wanted)]
+    assert again == [(lost.source, lost.config["seed"])]

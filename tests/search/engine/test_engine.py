@@ -12,6 +12,7 @@ import pytest
 from support.engines import OPENED, Clock, advance, chosen, metrics, run, start
 from support.specs import make_spec
 
+from search.engine.engine import Engine
 from search.errors import SearchFailed
 from search.history.book import ENDED
 from search.history.log import History
@@ -173,7 +174,7 @@ def test_wall_clock_ends_the_search_with_its_trials_paused() -> None:
     engine.finish()
     assert engine.stopping == "wall_clock" and engine.book.state == "complete"
     cut = [trial for trial in engine.book.trials.values() if trial.again]
-    assert cut and all(trial.state == "paused" for trial in cut)
+    assert cut and all(trial.shown == "paused" for trial in cut)
 
 
 def test_time_runs_out_for_those_at_work_when_all_trials_are_proposed_too() -> None:
@@ -189,7 +190,7 @@ def test_time_runs_out_for_those_at_work_when_all_trials_are_proposed_too() -> N
     assert engine.next() is None
     engine.finish()
     assert (engine.book.state, engine.book.why) == ("complete", "wall_clock")
-    assert {t.state for t in engine.book.trials.values()} == {"paused"}
+    assert {t.shown for t in engine.book.trials.values()} == {"paused"}
 
 
 def test_what_was_cut_off_waits_where_there_is_no_time_for_it(tmp_path: Path) -> None:
@@ -255,7 +256,7 @@ def test_an_interrupted_search_goes_on_with_what_was_cut_off(tmp_path: Path) -> 
     cut = set(engine.active)
     engine.finish()
     assert engine.book.state == "interrupted"
-    assert all(engine.book.trials[number].state == "paused" for number in cut)
+    assert all(engine.book.trials[number].shown == "paused" for number in cut)
     engine.history.close()
     again = start(spec, tmp_path / "h.jsonl")
     assert {again.next().number for _ in cut} == cut  # type: ignore[union-attr]
@@ -317,3 +318,133 @@ def test_a_trial_that_holds_no_gpu_is_told_to_use_the_cpu() -> None:
         ({"resources": {"gpu": 1}, "trial": {"device": "cuda"}}, "cuda"),
     ):
         assert make_spec(**keys).resolve(chosen).device == device
+
+
+def test_a_trial_that_was_cut_off_is_handed_out_once(tmp_path: Path) -> None:
+    """Also where a rung would promote it, or the best of its optimizer is to finish."""
+    spec = make_spec(space={"optimizer": ["adam"]}, budget={"trials": 8})
+    for reports in range(1, 30):
+        path = tmp_path / f"{reports}.jsonl"
+        first = start(spec, path)
+        run(first, until=reports)
+        first.finish()
+        first.history.close()
+        again = start(spec, path)
+        given = [trial.number for _ in range(4) if (trial := again.next()) is not None]
+        assert len(given) == len(set(given))
+        again.history.close()
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+def test_the_users_word_stands_when_time_runs_out(how: str) -> None:
+    clock = Clock()
+    spec = make_spec(
+        space=OPTIMIZERS,
+        baselines="none",
+        budget={"trials": 20, "wall_clock": 100},
+        confirm={"seeds": 2},
+        scheduler={"type": "none"},
+    )
+    engine = start(spec, clock=clock)
+    one, two = engine.next(), engine.next()
+    assert one and two and engine.begin(one.number) and engine.begin(two.number)
+    engine.report(one.number, metrics(one, one.full_samples, 0.5))
+    engine.ask_to_stop(how)
+    engine.ask_to_stop("stopped")  # which takes nothing back
+    clock.now += 101
+    assert not engine.report(two.number, metrics(two, 64, 0.9))
+    assert engine.next() is None and engine.stopping == how
+    engine.finish()
+    assert engine.book.state == how and not engine.book.stage("confirm")
+
+
+@pytest.mark.parametrize("reports", range(12))
+def test_a_search_is_complete_only_when_nothing_is_left_to_begin(reports: int) -> None:
+    """A signal can come when no trial is at work, between two of them."""
+    engine = start(make_spec(space=OPTIMIZERS, budget={"trials": 3}, confirm={"seeds": 2}))
+    run(engine, workers=1, until=reports)
+    while engine.active:
+        advance(engine, engine.book.trials[min(engine.active)])
+    engine.finish()
+    assert engine.book.state == "interrupted"
+    again = Engine(engine.spec, engine.history)
+    run(again)
+    again.finish()
+    assert again.book.state == "complete"
+
+
+class Storage:
+    """A mirror that holds up each decision for so long."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.away = clock, 0.0
+
+    def flush(self) -> None:
+        self.clock.now += self.away
+
+    def check(self) -> None: ...
+
+    def waiting(self) -> str | None:
+        return None
+
+    def size(self) -> int:
+        return 0
+
+
+def test_no_trial_is_silent_while_the_storage_holds_up_the_driver() -> None:
+    clock = Clock()
+    mirror = Storage(clock)
+    spec = make_spec(trial_timeout="5m", scheduler={"type": "none"})
+    engine = start(spec, clock=clock, mirror=mirror)
+    trials = [trial for _ in range(3) if (trial := engine.next())]
+    for trial in trials:
+        engine.begin(trial.number)
+    mirror.away = 360.0
+    engine.report(0, metrics(trials[0], trials[0].full_samples, 0.5))
+    mirror.away = 0.0
+    assert engine.hung() == []
+    clock.now += 299
+    assert engine.hung() == []
+    clock.now += 2
+    assert sorted(engine.hung()) == [1, 2]
+
+
+def test_a_trial_that_does_known_steps_again_is_not_silent() -> None:
+    clock = Clock()
+    engine = start(make_spec(trial_timeout="5m", scheduler={"type": "none"}), clock=clock)
+    trial = engine.next()
+    assert trial is not None and engine.begin(trial.number)
+    engine.report(trial.number, metrics(trial, 64, 0.5))
+    engine.end(trial.number, "failed", "code: ...")
+    engine.history.write("retry", trial=trial.number)
+    again = Engine(engine.spec, engine.history, stopwatch=clock)
+    assert again.next() is trial and again.begin(trial.number)
+    for samples in (8, 16, 24, 32):
+        clock.now += 200
+        assert again.report(trial.number, metrics(trial, samples, 0.5)) and not again.hung()
+
+
+def test_an_added_config_is_taken_once_and_a_bad_one_not_at_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = start(make_spec(space=OPTIMIZERS))
+    chosen = {"optimizer": "adam", "adam.lr": 0.1, "warmup": 0.0, "lr_schedule": "constant"}
+    for _ in range(2):  # a driver died before the request was forgotten
+        engine.add(chosen, "request-1")
+    engine.add(chosen | {"warmup": 1.25}, "request-2")
+    assert [trial.added for trial in engine.book.trials.values()] == [True]
+    assert "warmup" in caplog.text and "can't be trained" in caplog.text
+
+
+def test_with_equal_allocation_the_optimizer_that_got_least_is_promoted_first() -> None:
+    spec = make_spec(space=OPTIMIZERS, allocation="equal", budget={"trials": 16}, baselines="none")
+    engine = start(spec)
+    behind: list[int] = []
+    while (trial := engine.next()) is not None:
+        spent = engine.book.spent
+        if trial.samples:  # promoted: its optimizer had no more than the other, or that one none
+            behind.append(spent[trial.optimizer] - min(spent[name] for name in ("adam", "sgd")))
+        engine.begin(trial.number)
+        while trial.number in engine.active:
+            advance(engine, trial)
+    assert behind and behind.count(0) > len(behind) / 2

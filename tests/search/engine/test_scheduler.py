@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.specs import make_spec
+from support.specs import SMALL, make_spec
 from support.trials import trial
 
 from search.engine.asha import Asha, Results
@@ -140,3 +140,29 @@ def test_no_scheduler_has_no_rungs() -> None:
     rule = build_scheduler(make_spec(scheduler={"type": "none"}))
     alone = trial(0, 0.5)
     assert rule.levels(alone) == () and rule.judge(alone, [alone]) == "go"
+
+
+@pytest.mark.parametrize("size", [8, 128])
+def test_rungs_come_after_a_warmup_in_steps_for_every_batch_size(size: int) -> None:
+    spec = make_spec(
+        space={"optimizer": ["adam"], "batch_size": [8, 128], "warmup": {"steps": [0, 100]}},
+        trial=SMALL | {"steps": 20_000},
+    )
+    chosen = {"optimizer": "adam", "adam.lr": 1e-3, "warmup.steps": 100, "batch_size": size}
+    chosen |= {"lr_schedule": "constant", "clip_norm": None}
+    config = spec.resolve(chosen)
+    assert rung_levels(spec)[0] >= config.warmup_steps * size
+
+
+def test_with_several_objectives_no_trial_is_given_up() -> None:
+    """A front that one more trial reaches can bring the others of it forward."""
+    two = Results("val_loss", "min", (("optimizer_bytes", "min"),))
+    rule = Asha((10,), 2, two)
+    points = [(1.0, 10.0), (2.0, 9.0), (3.0, 8.0), (4.0, 7.5), (9.0, 1.0)]
+    peers = [trial(number, loss, state="paused") for number, (loss, _) in enumerate(points)]
+    for paused, (_, size) in zip(peers, points, strict=True):
+        paused.reports[0]["optimizer_bytes"] = size
+    assert rule.hopeless(peers, 1) == []
+    newer = trial(5, 0.9)
+    newer.reports[0]["optimizer_bytes"] = 7.0
+    assert two.order([t.reports[0] for t in (*peers, newer)]).index(4) < 4  # it was the last

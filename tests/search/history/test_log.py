@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,11 +14,15 @@ from typing import Any
 
 import pytest
 from support.paths import ROOT
+from support.specs import make_spec
 
-from search.errors import BadInput
+from search.errors import BadInput, Unreadable
 from search.history.book import Book
+from search.history.clock import SteadyClock
+from search.history.home import Home
 from search.history.lock import DriverLock
 from search.history.log import FORMAT, History, events, read_book, repair
+from search.watch.status import list_searches
 
 CONFIG = {"optimizer": {"type": "adam", "lr": 0.1}, "steps": 10, "batch_size": 2}
 
@@ -231,3 +236,103 @@ def test_a_paused_trial_runs_again_with_its_time_added_up() -> None:
     )
     assert (book.trials[0].state, book.trials[0].began) == ("running", 4)
     assert book.trials[0].seconds == 0.001  # of its first stretch
+
+
+@pytest.mark.parametrize("damage", [b"\0\0\0\0", b"{}", b"[1]", b"half a li"])
+def test_a_damaged_line_is_named_with_its_file_and_number(damage: bytes, path: Path) -> None:
+    history = History(path)
+    begin(history, trials=2)
+    history.close()
+    lines = path.read_bytes().splitlines()
+    lines[1] = damage
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    for read in (read_book, History):
+        with pytest.raises(Unreadable, match=rf"{path}: line 2 is no event of a search"):
+            read(path)
+
+
+def test_every_session_is_of_a_format_that_can_be_read(path: Path) -> None:
+    history = History(path)
+    begin(history)
+    history.write("start", search="tiny-000000", spec={}, format=FORMAT + 1)
+    history.close()
+    with pytest.raises(Unreadable, match=f"format {FORMAT + 1}, this version reads {FORMAT}"):
+        read_book(path)
+
+
+def test_a_damaged_search_hides_no_other(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folders = [Home(home).new("tiny") for _ in range(3)]
+    for folder in folders:
+        history = History(folder.history)
+        history.write("start", search=folder.id, spec=make_spec().model_dump(), format=FORMAT)
+        history.close()
+    folders[1].history.write_bytes(b"{}\n")
+    rows = list_searches(Home(home))
+    assert {row["id"] for row in rows} == {folders[0].id, folders[2].id}
+    assert f"{folders[1].history}: line 1" in caplog.text
+
+
+@pytest.mark.parametrize("size", [100, 1500, 20_000, 300_000])
+def test_a_disk_that_is_full_in_the_middle_of_a_line_leaves_nothing_of_it(
+    size: int, path: Path
+) -> None:
+    history = History(path)
+    begin(history)
+    before = path.read_bytes()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + size // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            history.write("end", trial=0, state="failed", why="x" * size, again=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and history.book.trials[0].state == "pending"
+    history.write("begin", trial=0)  # there is room again
+    history.close()
+    assert [event["event"] for event in events(path)] == ["start", "ask", "begin"]
+
+
+def test_the_clock_of_a_session_does_not_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SteadyClock()
+    before = clock()
+    monkeypatch.setattr("time.time", lambda: 0.0)  # set back by decades
+    assert before <= clock() < before + 60
+
+
+def test_time_in_a_session_counts_whatever_the_clocks_of_others_said() -> None:
+    book = fold(
+        event("start", 100_000, search="a", spec={}),
+        event("finish", 110_000, state="interrupted", why=""),
+        event("start", 50_000, search="a", spec={}),  # on a machine whose clock is behind
+        event("finish", 55_000, state="interrupted", why=""),
+    )
+    assert book.seconds == 15
+
+
+def test_a_trial_without_a_process_costs_no_time() -> None:
+    asked = {"stage": "search", "chosen": {}, "config": CONFIG, "baseline": False}
+    book = fold(
+        event("start", 0, search="a", spec={}),
+        event("ask", 0, trial=0, **asked),
+        event("begin", 0, trial=0),
+        event("lose", 10_000, trial=0),
+        event("begin", 3_600_000, trial=0),  # its next host came after an hour
+        event("end", 3_605_000, trial=0, state="complete", why=None, again=False),
+    )
+    assert book.trials[0].seconds == 15
+
+
+def test_what_was_cut_off_is_no_rungs_to_decide_about_but_is_shown_as_paused() -> None:
+    asked = {"stage": "search", "chosen": {}, "config": CONFIG, "baseline": False}
+    book = fold(
+        event("start", 0, search="a", spec={}),
+        *(event("ask", 0, trial=number, **asked) for number in (0, 1)),
+        event("end", 1, trial=0, state="paused", why="a rung", again=False),
+        event("end", 1, trial=1, state="paused", why="interrupted", again=True),
+    )
+    assert [(t.state, t.shown) for t in book.trials.values()] == [
+        ("paused", "paused"),
+        ("cut", "paused"),
+    ]
+    assert book.counts() == {"paused": 2}

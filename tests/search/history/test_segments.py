@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -18,14 +20,16 @@ from support.services import BUCKET, S3
 from support.specs import make_spec
 
 from search.errors import BadInput, Fenced, SearchFailed, StorageAway
+from search.history import lease
 from search.history.control import send, take
 from search.history.folder import Folder
 from search.history.home import Home, refresh
 from search.history.lease import LEASE, STALE, driving, is_driven
 from search.history.log import FORMAT, read_book
-from search.history.pulling import HISTORY, known, name_of, pull
+from search.history.pulling import HISTORY, Position, known, name_of, pull
 from search.history.segments import Segments
 from search.history.shipping import get_code, moved, put_code
+from search.tracking.recorder import delivered, experiment_of
 from search.watch.status import open_book
 from trainable.base.folder import FolderStorage
 from trainable.base.storage import StorageError
@@ -317,12 +321,12 @@ def test_requests_reach_a_driver_on_another_machine(
     send(other, "kill", trial=3)  # nobody drives yet
     with driving(one) as history:
         start(history)
-        assert list(take(one)) == [{"verb": "kill", "trial": 3}]
+        assert [(r["verb"], r["trial"]) for r in take(one)] == [("kill", 3)]
         send(other, "stop")
         found: list[dict[str, Any]] = []
         while not found:
             found = list(take(one))
-        assert found == [{"verb": "stop"}]
+        assert [request["verb"] for request in found] == ["stop"]
     assert shared.sub(ID).names("requests/") == []  # taken up once
     with driving(other):
         assert list(take(other)) == []
@@ -411,3 +415,94 @@ def test_without_a_storage_nothing_of_it_is_made(tmp_path: Path) -> None:
         start(history)
         assert history.mirror is None and history.waiting() is None
     assert {path.name for path in folder.path.iterdir()} == {"driver.lock", "history.jsonl"}
+
+
+def test_a_lost_answer_and_more_reports_since_fence_nobody(
+    machine: Machine, shared: FolderStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, lost = FolderStorage.create, Event()
+
+    def lose_the_answer(self: FolderStorage, name: str, content: bytes) -> None:
+        create(self, name, content)
+        if name.startswith(HISTORY) and b'"report"' in content and not lost.is_set():
+            lost.set()
+            raise StorageError("read timeout")
+
+    monkeypatch.setattr(FolderStorage, "create", lose_the_answer)
+    with driving(machine("one")) as history:
+        start(history)
+        ask(history, 0)
+        report(history, 1)
+        assert lost.wait(20)
+        report(history, 2)  # the trial goes on
+        history.write("end", trial=0, state="complete", why=None, again=False)
+    kinds = [event["event"] for event in in_storage(shared)]
+    assert kinds == ["start", "ask", "report", "report", "end"]
+
+
+def test_a_driver_that_stood_still_overwrites_nothing_of_its_successor(
+    machine: Machine, shared: FolderStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is suspended between a look at its lease and the sign of life that follows."""
+    monkeypatch.setattr("search.history.lease.BEAT", 0.02)
+    one, two = machine("one"), machine("two")
+    suspended, resumed, write = Event(), Event(), FolderStorage.write
+
+    def stand_still(self: FolderStorage, name: str, content: bytes) -> None:
+        if name.endswith(".alive") and not resumed.is_set() and not suspended.is_set():
+            suspended.set()
+            resumed.wait(20)
+        write(self, name, content)
+
+    monkeypatch.setattr(FolderStorage, "write", stand_still)
+    with ExitStack() as stack:
+        first = stack.enter_context(driving(one))
+        start(first)
+        assert suspended.wait(20)
+        monkeypatch.setattr("search.history.lease.STALE", -1.0)
+        with driving(two) as second:
+            monkeypatch.setattr("search.history.lease.STALE", 30.0)
+            start(second)
+            resumed.set()
+            with pytest.raises(Fenced):
+                while True:
+                    ask(first, 0)
+            time.sleep(0.2)  # several beats
+            ask(second, 0)  # goes on
+    assert sum(event["event"] == "ask" for event in in_storage(shared)) == 1
+    assert shared.sub(ID).names("driver") == []
+
+
+def test_a_driver_is_alive_while_it_brings_a_long_history(
+    machine: Machine, shared: FolderStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.history.lease.BEAT", 0.02)
+    monkeypatch.setattr("search.history.lease.STALE", 0.5)
+    with driving(machine("one")) as history:
+        start(history)
+    seen: list[bool] = []
+    pull = lease.pull
+
+    def slowly(folder: Folder) -> Position:
+        time.sleep(1.0)
+        seen.append(is_driven(machine("third")))
+        return pull(folder)
+
+    monkeypatch.setattr(lease, "pull", slowly)
+    with driving(machine("two")):
+        assert seen == [True]
+
+
+@pytest.mark.parametrize("content", ["", "[1", "{}", "[1, null]"])
+def test_what_a_power_cut_left_of_a_cache_counts_as_nothing(
+    content: str, machine: Machine
+) -> None:
+    folder = machine("one")
+    with driving(folder) as history:
+        start(history)
+    folder.pulled.write_text(content)
+    folder.delivered.write_text(content)
+    assert known(folder) == Position(0, 0)
+    assert delivered(folder) == (0, {}) and experiment_of(folder) is None
+    with driving(folder) as history:
+        assert history.book.sessions == 1

@@ -7,8 +7,18 @@ from typing import Any
 import optuna
 import pytest
 from pydantic import ValidationError
+from support.specs import make_spec
 
-from search.spec.dimensions import Choices, Fixed, Range, contains
+from search.spec.dimensions import (
+    ABSENT,
+    Choices,
+    Fixed,
+    Range,
+    between,
+    distribution,
+    found_in,
+    quantile_of,
+)
 from search.spec.space import DEFAULT_KNOBS, PUBLISHED, Space, baselines, choice_of, settings
 from trainable.config import TrialSettings
 from trainable.optimizers.shelf import OPTIMIZERS
@@ -118,7 +128,9 @@ def test_what_is_proposed_lies_in_the_space() -> None:
     given = Space()
     for chosen in proposals(given):
         for name, dimension in given.dimensions(chosen["optimizer"]):
-            assert isinstance(dimension, Fixed) or contains(dimension, chosen[name]), name
+            assert isinstance(dimension, Fixed) or (
+                found_in(name, dimension, chosen[name]) is not ABSENT
+            ), name
 
 
 def test_log_from_one_is_uniform_in_the_logarithm_of_the_distance_to_one() -> None:
@@ -178,8 +190,9 @@ def test_what_lies_outside_the_space_has_no_encoding() -> None:
 
 
 def test_a_choice_of_one_is_not_a_choice_of_true() -> None:
-    assert not contains(Choices(values=(True,)), 1)
-    assert contains(Choices(values=(1,)), 1)
+    assert found_in("knob", Choices(values=(True,)), 1) is ABSENT
+    assert found_in("knob", Choices(values=(None, 0, 1)), 0.0) == 0
+    assert found_in("knob", Choices(values=(None,)), None) is None
 
 
 def test_baselines_are_the_published_configs_adams_first() -> None:
@@ -214,4 +227,49 @@ def test_what_the_space_fixes_holds_for_baselines_too() -> None:
     ],
 )
 def test_the_longest_warmup_is_known_in_steps(warmup: Any, longest: int) -> None:
-    assert space(warmup=warmup).largest_warmup(200) == longest
+    assert space(warmup=warmup).largest_warmup(200, 8) == longest
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "value", "found"),
+    [
+        ("knob", {"low": 0.5, "high": 0.95, "step": 0.15}, 0.8, 0.8),
+        ("knob", {"low": 0.5, "high": 0.95, "step": 0.15}, 0.9, ABSENT),
+        ("knob", {"low": 0.0, "high": 1.0, "step": 0.3}, 1.0, ABSENT),  # the last point is 0.9
+        ("batch_size", {"low": 4, "high": 16, "step": 3}, 8, ABSENT),
+        ("batch_size", {"low": 4, "high": 16, "step": 3}, 10, 10),
+        ("batch_size", {"low": 4, "high": 16}, 8.5, ABSENT),
+        ("batch_size", {"low": 4, "high": 16}, 8.0, 8),
+        ("warmup.steps", {"low": 0, "high": 9, "step": 2}, 9, ABSENT),
+        ("knob", {"low": 0.0, "high": 1.0}, True, ABSENT),
+    ],
+)
+def test_a_range_with_steps_has_the_points_of_its_grid_alone(
+    name: str, given: dict[str, Any], value: Any, found: Any
+) -> None:
+    dimension = Range(**{key: float(number) for key, number in given.items()})
+    assert found_in(name, dimension, value) == found
+    if found is not ABSENT:
+        distribution(name, dimension).to_internal_repr(found)
+
+
+@pytest.mark.parametrize(
+    "given", [{"low": 0.0, "high": 11.0, "step": 4.0}, {"low": 0.5, "high": 0.95, "step": 0.15}]
+)
+def test_the_quantiles_of_a_range_with_steps_stay_inside_it(given: dict[str, float]) -> None:
+    dimension = Range(**given)
+    for percent in range(101):
+        value = between(dimension, percent / 100)
+        assert found_in("knob", dimension, value) == pytest.approx(value)
+
+
+def test_a_value_outside_a_range_lies_at_its_end() -> None:
+    decay = Range(low=1e-6, high=1e-1, log=True)
+    assert [quantile_of(decay, value) for value in (0.0, 1e-6, 1e-1, 1.0)] == [0, 0, 1, 1]
+
+
+def test_equal_configs_have_one_identity_however_they_came_to_be() -> None:
+    space = make_spec(space={"optimizer": {"adam": {"lr": [1e-3]}}}).space
+    proposed = {"optimizer": "adam", "adam.lr": 1e-3, "warmup": 0.0}
+    assert space.identity(proposed | {"adam.eps": 1e-8}) == space.identity(proposed)
+    assert space.identity(proposed | {"adam.eps": 1e-6}) != space.identity(proposed)

@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from support.killing import SPEC, begin, command, output, wait_for_history
+from support.specs import make_spec
 
 from cluster.cli import cli
+from search.errors import BadInput
 from search.history.book import Book
 from search.history.control import send, take
 from search.history.folder import Folder
 from search.history.home import Home
-from search.history.log import read_book
+from search.history.log import History, read_book
+from search.watch.operate import chosen_from
 
 TRIALS = 5
 SLOW = (  # enough for a request to come while a trial trains
@@ -50,12 +53,30 @@ def wait_until(folder: Folder, condition: Callable[[Book], bool]) -> Book:
     return book
 
 
+def test_a_config_that_cannot_be_trained_is_refused_where_it_is_given(
+    home: Path, tmp_path: Path
+) -> None:
+    spec = make_spec(space={"optimizer": ["adam", "sgd"]})
+    folder = Home(home).new("tiny")
+    history = History(folder.history)
+    history.write("start", search=folder.id, spec=spec.model_dump(mode="json"), format=1)
+    history.close()
+    config = spec.trial.resolve(optimizer={"type": "adam", "lr": 1e-3}, warmup={"steps": 20})
+    path = tmp_path / "config.yaml"
+    path.write_text(config.model_dump_json())
+    with pytest.raises(BadInput, match=r"config.yaml: can't be trained in tiny.*warmup.*1.0"):
+        chosen_from(folder, path)  # a warmup that is longer than the budget
+
+
 def test_requests_are_taken_in_order_and_once(home: Path) -> None:
     folder = Folder(home / "a-000000")
     folder.path.mkdir(parents=True)
     send(folder, "kill", trial=3)
     send(folder, "stop")
-    assert list(take(folder)) == [{"verb": "kill", "trial": 3}, {"verb": "stop"}]
+    (folder.requests / "0.json").write_text("")  # renamed, not written: a power cut's leavings
+    (folder.requests / "1.json").write_text('{"verb": "fly"}')
+    found = [(request["verb"], request.get("trial")) for request in take(folder)]
+    assert found == [("kill", 3), ("stop", None)]
     assert list(take(folder)) == []
 
 
