@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from search.engine.pareto import better, layers, order, signed
+from search.engine.pareto import layers, order, signed
 from search.history.book import Book, Trial
 
 
@@ -100,13 +100,6 @@ def _bytes(trials: list[Trial], per_parameter: bool = False) -> float | None:
         for trial in trials
     ]
     return max(values, default=None)
-
-
-def best_paused(trials: list[Trial], metric: str, mode: str) -> Trial | None:
-    """The paused trial that is furthest, and among those the best."""
-    key = better(mode)
-    paused = [t for t in trials if t.state == "paused" and t.last(metric) is not None]
-    return min(paused, key=lambda t: (-t.samples, key(t.last(metric) or 0.0)), default=None)
 
 
 def pareto(book: Book) -> dict[str, Any] | None:

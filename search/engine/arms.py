@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from search.engine.ladder import standings
 from search.engine.sampler import Sampler
 from search.engine.scheduler import Scheduler, build_scheduler
 from search.history.book import Book, Trial
@@ -22,10 +23,10 @@ class Arm:
     names: list[str]
     sampler: Sampler
     scheduler: Scheduler
+    peers: list[Trial]  # the trials that compete here, in order; it grows
 
-    def peers(self, book: Book) -> list[Trial]:
-        """The trials that compete here."""
-        return [trial for trial in book.stage("search") if trial.optimizer in self.names]
+    def __post_init__(self) -> None:
+        self.standings = standings(self.scheduler, self.peers)
 
 
 @dataclass
@@ -40,6 +41,11 @@ class Arms:
         equal = spec.allocation == "equal"
         groups = [[name] for name in spec.optimizers] if equal else [spec.optimizers]
         self.all = [self._build(names, equal) for names in groups]
+        self.book.watchers.append(self._update)
+
+    def _update(self, trial: Trial) -> None:
+        if trial.stage == "search" and trial.optimizer in self.spec.space.optimizer:
+            self.of(trial).standings.update(trial)
 
     def of(self, trial: Trial) -> Arm:
         """The arm that a trial belongs to."""
@@ -58,14 +64,13 @@ class Arms:
         return None
 
     def _turns(self) -> Iterator[tuple[str, Arm]]:
-        asked = [trial.optimizer for trial in self.book.stage("search")]
-        for name in sorted(self.spec.optimizers, key=asked.count):
+        for name in sorted(self.spec.optimizers, key=lambda name: len(self.book.of.get(name, ()))):
             yield name, next(arm for arm in self.all if name in arm.names)
 
     def _draw(self, number: int, name: str, arm: Arm) -> dict[str, Any] | None:
         """Have the arm's sampler propose; the first of an optimizer are spread over its ranges."""
-        mine = [trial for trial in self.book.stage("search") if trial.optimizer == name]
-        known = [*self.book.imported, *arm.peers(self.book)]
+        mine = self.book.of.get(name, [])
+        known = [*self.book.imported, *arm.peers] if self.book.imported else arm.peers
         first = len(mine) < self._quota()
         earlier = sum(trial.optimizer == name for trial in self.book.imported)
         if len(mine) + earlier < self._quota() and not SAMPLERS[arm.sampler.kind].spreads:
@@ -84,4 +89,5 @@ class Arms:
         kind, seed = spec.sampler.type, spec.sampler.seed
         budget = spec.budget.trials // (len(spec.optimizers) if alone else 1)
         sampler = Sampler(spec.space, names, kind, seed, spec.aims, study, budget)
-        return Arm(names, sampler, build_scheduler(spec))
+        peers = self.book.of.setdefault(names[0], []) if alone else self.book.searched
+        return Arm(names, sampler, build_scheduler(spec), peers)

@@ -14,6 +14,7 @@ from search.history.book import CUT, ENDED, Trial
 from search.spec.spec import SchedulerConfig
 
 AT_THE_END = "quality_"  # metrics that a trial has only when it is complete
+MOST_PAIRS = 512  # that a rank correlation is measured on: it then varies by 0.02
 LEAST_WORTH = 0.7  # rank correlation with the end that gives a rung the right to hold trials back
 
 # go: not at a rung. promote: on from this one. A paused trial may be promoted later, a stopped
@@ -55,11 +56,14 @@ class Results:
         return order(reports, [(self.metric, self.mode), *known])
 
     def value(self, report: dict[str, float]) -> float | None:
-        """The objective of a report, signed so that smaller is better; None if it has none."""
+        """The objective of a report, signed so that smaller is better; None if it has none.
+
+        What is infinite is as bad as can be, also where more is better.
+        """
         value = report.get(self.metric)
         if value is None or math.isnan(value):
             return None
-        return better(self.mode)(value)
+        return better(self.mode)(value) if math.isfinite(value) else math.inf
 
 
 @dataclass(frozen=True)
@@ -132,39 +136,31 @@ class Asha:
         return lost
 
     def links(self, peers: Sequence[Trial]) -> list[Correlation | None]:
-        """How the ranks at each rung agree with those at the next, or at the end."""
+        """How the ranks at each rung agree with those at the next, or at the end.
+
+        Measured on the first MOST_PAIRS trials that went on, in the order of their numbers, and
+        on those beside them that did not: more would tell no more.
+        """
         found = []
         for index in range(len(self.rungs)):
-            entered = [
-                (value, trial)
-                for trial in peers
-                if (value := self.results.at(trial, self.rungs, index)) is not None
-            ]
-            later = tuple(self._next_value(trial, index) for _, trial in entered)
-            found.append(rank_correlation(tuple(value for value, _ in entered), later))
+            earlier, later, pairs = list[float](), list[float | None](), 0
+            for trial in sorted(peers, key=lambda trial: trial.number):
+                if (value := self.results.at(trial, self.rungs, index)) is not None:
+                    earlier.append(value)
+                    later.append(self._next_value(trial, index))
+                    pairs += later[-1] is not None
+                    if pairs == MOST_PAIRS:
+                        break
+            found.append(rank_correlation(tuple(earlier), tuple(later)))
         return found
 
     def worth(self, peers: Sequence[Trial]) -> list[float | None]:
-        """The rank correlation of each rung with the end, as far as it is known; None: not at all.
-
-        It is the product over the links from there on, as for curves whose future depends on
-        where they stand and not on how they came there. A link that is not measured yet counts
-        as one, a negative one as zero.
-        """
-        product, found = 1.0, list[float | None]()
-        for link in reversed(self.links(peers) if self.measured else []):
-            product *= 1.0 if link is None else max(0.0, link.estimate)
-            found.append(None if link is None else product)
-        return found[::-1] or [None] * len(self.rungs)
+        """The rank correlation of each rung with the end, where it is known."""
+        return products(self.links(peers)) if self.measured else [None] * len(self.rungs)
 
     def first_deciding(self, peers: Sequence[Trial]) -> int:
         """The index of the lowest rung that holds trials back: all above hold theirs too."""
-        misleading = [
-            index
-            for index, worth in enumerate(self.worth(peers))
-            if worth is not None and worth < LEAST_WORTH
-        ]
-        return misleading[-1] + 1 if misleading else 0
+        return first_holding(self.worth(peers))
 
     def _next_value(self, trial: Trial, index: int) -> float | None:
         """The value with which a trial entered the rung after this one, or ended."""
@@ -211,6 +207,26 @@ class Asha:
     def _entry(self, trial: Trial, index: int) -> int:
         level = self.rungs[index]
         return next(int(r["samples"]) for r in trial.reports if r["samples"] >= level)
+
+
+def products(links: Sequence[Correlation | None]) -> list[float | None]:
+    """The correlations of rungs with the end, from those of each with the next.
+
+    The product over the links from there on, as for curves whose future depends on where they
+    stand and not on how they came there. A link that is not measured yet counts as one, a negative
+    one as zero.
+    """
+    product, found = 1.0, list[float | None]()
+    for link in reversed(links):
+        product *= 1.0 if link is None else max(0.0, link.estimate)
+        found.append(None if link is None else product)
+    return found[::-1]
+
+
+def first_holding(worth: Sequence[float | None]) -> int:
+    """The index of the lowest rung above all that are seen to mislead."""
+    misleading = [i for i, value in enumerate(worth) if value is not None and value < LEAST_WORTH]
+    return misleading[-1] + 1 if misleading else 0
 
 
 def asha(config: SchedulerConfig, rungs: tuple[int, ...], results: Results) -> Asha:

@@ -31,7 +31,7 @@ def out_of_time(spec: SearchSpec, book: Book, now: float) -> str | None:
 
 def asked(book: Book) -> int:
     """Trials that count: all of the search but those that the user added."""
-    return sum(not trial.added for trial in book.stage("search"))
+    return len(book.searched) - book.added
 
 
 def elapsed(book: Book, now: float) -> float:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
 
 FEWEST = 5  # pairs that a correlation is estimated from
 NORMAL_90 = 1.645  # standard deviations to each side that hold 90 %
@@ -21,7 +23,6 @@ class Correlation:
     pairs: int
 
 
-@lru_cache(maxsize=256)  # most decisions change no rung, and ask for the same again
 def rank_correlation(
     earlier: tuple[float, ...], later: tuple[float | None, ...]
 ) -> Correlation | None:
@@ -40,10 +41,10 @@ def rank_correlation(
     everyone = ranks(earlier)
     x = ranks([earlier[place] for place in chosen])
     y = ranks([value for value in later if value is not None])
-    if spread(x) == 0 or spread(y) == 0:
+    if x.std() == 0 or y.std() == 0:
         return None
-    widening = max(1.0, spread(everyone) / spread([everyone[place] for place in chosen]))
-    z = math.atanh(max(-0.999, min(0.999, pearson(x, y))))
+    widening = max(1.0, float(everyone.std() / everyone[chosen].std()))
+    z = math.atanh(max(-0.999, min(0.999, float(np.corrcoef(x, y)[0, 1]))))
     margin = NORMAL_90 * math.sqrt(1.06 / (len(chosen) - 3))
     middle, low, high = (widened(math.tanh(v), widening) for v in (z, z - margin, z + margin))
     return Correlation(middle, low, high, len(chosen))
@@ -54,21 +55,9 @@ def widened(r: float, widening: float) -> float:
     return r * widening / math.sqrt(1 - r * r + (r * widening) ** 2)
 
 
-def pearson(x: Sequence[float], y: Sequence[float]) -> float:
-    mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
-    products = ((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
-    return sum(products) / len(x) / (spread(x) * spread(y))
-
-
-def spread(x: Sequence[float]) -> float:
-    """The standard deviation."""
-    mean = sum(x) / len(x)
-    return math.sqrt(sum((a - mean) ** 2 for a in x) / len(x))
-
-
-def ranks(values: Sequence[float]) -> list[float]:
+def ranks(values: Sequence[float]) -> NDArray[np.float64]:
     """Ranks from 0; equal values share the mean of theirs."""
-    places: dict[float, list[int]] = {}
-    for rank, value in enumerate(sorted(values)):
-        places.setdefault(value, []).append(rank)
-    return [sum(places[value]) / len(places[value]) for value in values]
+    _, places, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    last = counts.cumsum() - 1  # rank of the last of each value
+    found: NDArray[np.float64] = (last - (counts - 1) / 2)[places]
+    return found

@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search.engine.analysis import best_paused
 from search.engine.budget import asked
 from search.engine.turns import Turns
 from search.errors import SearchFailed, StorageAway
@@ -143,7 +142,7 @@ class Engine(Turns):
             return self.end(number, "complete", None)
         arm, verdict = self.arms.of(trial), "go"
         if not trial.full and trial.samples != trial.promoted:
-            verdict = arm.scheduler.judge(trial, arm.peers(self.book))
+            verdict = arm.standings.judge(trial)
         if verdict == "promote":
             self._write("promote", trial=number, full=False)
         if verdict == "pause":
@@ -162,10 +161,8 @@ class Engine(Turns):
         """End the paused trials that can't come back, so that their checkpoints can go."""
         to_come = max(0, self.spec.budget.trials - asked(self.book))
         for arm in self.arms.all:
-            for trial in arm.scheduler.hopeless(arm.peers(self.book), to_come):
-                same = [t for t in self.paused() if t.optimizer == trial.optimizer]
-                top = best_paused(same, self.metric, self.mode)
-                if trial is not top:  # the best of an optimizer may finish
+            for trial in arm.standings.hopeless(to_come):
+                if trial is not self.held.best(trial.optimizer):  # which may be asked to finish
                     self.end(trial.number, "pruned", "others were better at its rung")
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.engine.analysis import best_paused
 from search.engine.arms import Arm, Arms
 from search.engine.budget import asked, out_of_time, reached
 from search.engine.confirm import AT_WORK, ask_event, owed
+from search.engine.ladder import Held
 from search.history.book import Event, Trial
 from search.history.log import History
 from search.spec.space import baselines
@@ -41,7 +41,10 @@ class Turns:
     def __post_init__(self) -> None:
         spec, self.book = self.spec, self.history.book
         self.metric, self.mode = spec.aims[0]
-        self.arms = Arms(spec, self.book)
+        self.arms, self.held = Arms(spec, self.book), Held(self.metric, self.mode)
+        for trial in self.book.searched:
+            self.held.update(trial)
+        self.book.watchers.append(self._hold)
         self.baselines = baselines(spec.space, spec.trial, spec.baselines)[: spec.budget.trials]
         self.cut = [
             trial.number
@@ -49,6 +52,10 @@ class Turns:
             if (trial.state in ("pending", "running") or trial.again)
             and (self.stopping != "confirm" or trial.stage == "confirm")
         ]
+
+    def _hold(self, trial: Trial) -> None:
+        if trial.stage == "search":
+            self.held.update(trial)
 
     def next(self) -> Trial | None:
         """The trial to run next, written down as such; None when there is none to begin now.
@@ -114,7 +121,7 @@ class Turns:
         if self.stopping not in (None, "trials"):
             return None
         for arm in sorted(self.arms.all, key=self._spent_by):  # the one that got least comes first
-            if (trial := arm.scheduler.promotable(arm.peers(self.book))) is not None:
+            if (trial := arm.standings.promotable()) is not None:
                 self._write("promote", trial=trial.number, full=False)
                 return trial
         return None
@@ -144,15 +151,18 @@ class Turns:
         if self.stopping != "trials":
             return None
         for name in self.spec.optimizers:
-            mine = (t for t in self.book.stage("search") if t.optimizer == name)
-            trials = [t for t in mine if not (t.baseline and t.full and t.state == "complete")]
-            goes_on = ("complete", "pending", "running")
-            if any(t.state in goes_on or t.number in self.active for t in trials):
+            if any(self._gets_there(trial) for trial in self.book.of.get(name, ())):
                 continue
-            if (trial := best_paused(trials, self.metric, self.mode)) is not None:
+            if (trial := self.held.best(name)) is not None:
                 self._write("promote", trial=trial.number, full=True)
                 return trial
         return None
+
+    def _gets_there(self, trial: Trial) -> bool:
+        """Whether a trial is at its end or under way, and tells what the search has found."""
+        if trial.state == "complete":
+            return not (trial.baseline and trial.full)
+        return trial.state in AT_WORK or trial.number in self.active
 
     def _confirmation(self) -> Trial | None:
         """A confirm trial that is owed, of a winner that no other trial can replace any more."""
@@ -173,7 +183,7 @@ class Turns:
             return True
         assert self.spec.confirm is not None
         alone = self.spec.confirm.per == "optimizer"
-        peers = self.arms.of(winner).peers(self.book) if alone else self.book.stage("search")
+        peers = self.arms.of(winner).peers if alone else self.book.searched
         return not any(t.number in self.active or t.state in AT_WORK for t in peers)
 
     def _spent(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,12 +94,23 @@ class Book:
     sessions: int = 0
     seconds: float = 0.0  # that drivers ran, over all sessions
     session_event: int | None = None  # the last one of the present session, or of the last
+    searched: list[Trial] = field(default_factory=list)  # trials of the search, in order
+    confirming: list[Trial] = field(default_factory=list)  # confirm trials
+    of: dict[str, list[Trial]] = field(default_factory=dict)  # trials of the search, by optimizer
+    added: int = 0  # of them, by the user
+    watchers: list[Callable[[Trial], None]] = field(default_factory=list, compare=False)
     asked: Counter[str] = field(default_factory=Counter)  # trials by optimizer, of all stages
     spent: Counter[str] = field(default_factory=Counter)  # samples of the search, by optimizer
     requests: set[str] = field(default_factory=set)  # ids of those that became trials
 
     def apply(self, event: Event) -> None:
-        """Take in one event."""
+        """Take in one event, and tell those who keep tables of the trials."""
+        self._take_in(event)
+        if "trial" in event:
+            for watcher in self.watchers:
+                watcher(self.trials[event["trial"]])
+
+    def _take_in(self, event: Event) -> None:
         match event["event"]:
             case "start":
                 self.id, self.spec, self.state = event["search"], event["spec"], "running"
@@ -111,7 +123,7 @@ class Book:
                     trial.rest(self.last_event)
             case "ask":
                 number, name = event["trial"], event["config"]["optimizer"]["type"]
-                self.trials[number] = Trial(
+                trial = self.trials[number] = Trial(
                     number,
                     event["stage"],
                     event["chosen"],
@@ -123,6 +135,10 @@ class Book:
                     turn=self.asked[name],
                 )
                 self.asked[name] += 1
+                self.stage(trial.stage).append(trial)
+                if trial.stage == "search":
+                    self.of.setdefault(name, []).append(trial)
+                    self.added += trial.added
                 if (request := event.get("request")) is not None:
                     self.requests.add(request)
             case "promote":
@@ -168,4 +184,5 @@ class Book:
         return {state: states[state] for state in STATES if states[state]}
 
     def stage(self, stage: str) -> list[Trial]:
-        return [trial for trial in self.trials.values() if trial.stage == stage]
+        """The trials of the search, or those that confirm, in order; a list that grows."""
+        return self.searched if stage == "search" else self.confirming

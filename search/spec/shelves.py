@@ -82,7 +82,9 @@ SCHEDULERS = {
         "search.engine.asha:asha", "Li et al. 2020, algorithm 2, with promotion", measures=True
     ),
     "hyperband": SchedulerEntry("search.engine.hyperband:hyperband", "Li et al. 2018"),
-    "median": SchedulerEntry("search.engine.median:median", "Golovin et al. 2017, section 3.2.2"),
+    "median": SchedulerEntry(
+        "search.engine.scheduler:median", "Golovin et al. 2017, section 3.2.2"
+    ),
     "none": SchedulerEntry("search.engine.scheduler:without", "full trainings only", rungs=False),
 }
 

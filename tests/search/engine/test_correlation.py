@@ -18,7 +18,7 @@ LOSS = Results("val_loss", "min")
 
 
 def test_equal_values_share_their_rank() -> None:
-    assert ranks([0.3, 0.1, 0.3, 0.2]) == [2.5, 0, 2.5, 1]
+    assert ranks([0.3, 0.1, 0.3, 0.2]).tolist() == [2.5, 0, 2.5, 1]
 
 
 def test_order_kept_turned_and_unknown() -> None:

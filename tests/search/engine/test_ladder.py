@@ -1,0 +1,153 @@
+"""Ladders say what their rule says of all trials, whatever happens and in whichever order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+
+from search.engine.asha import Asha, Results
+from search.engine.hyperband import Hyperband
+from search.engine.ladder import Dealt, Held, Ladder, Plain, standings
+from search.engine.scheduler import Median, Scheduler
+from search.history.book import Book, Trial
+
+RUNGS = (10, 20, 40)
+FULL = 80  # samples
+LEAST = Results("val_loss", "min")
+MOST = Results("val_loss", "max")
+RULES: dict[str, Scheduler] = {
+    "asha": Asha(RUNGS, 2, LEAST),
+    "measured": Asha(RUNGS, 2, MOST, measured=True),
+    "several results first": Asha(RUNGS, 3, LEAST, min_results=4),
+    "hyperband": Hyperband((Asha(RUNGS, 2, LEAST), Asha(RUNGS[1:], 2, LEAST))),
+    "no rungs": Asha((), 2, LEAST),
+}
+LOSSES = some.sampled_from([0.1, 0.2, 0.2, 0.3, 0.4, 0.5, 0.6, math.nan, math.inf, None])
+ENDS = [
+    ("paused", True),  # cut off
+    ("pruned", False),
+    ("failed", True),
+    ("cancelled", False),
+    ("diverged", False),
+]
+ACTIONS = some.one_of(
+    some.just(("ask",)),
+    some.tuples(some.just("report"), some.integers(0, 40), some.sampled_from([3, 10, 25]), LOSSES),
+    some.tuples(some.just("report"), some.integers(0, 40), some.just(10), LOSSES),
+    some.tuples(some.just("pause"), some.integers(0, 40)),
+    some.tuples(some.just("pause"), some.integers(0, 40)),
+    some.tuples(some.just("end"), some.integers(0, 40), some.sampled_from(ENDS)),
+    some.tuples(some.just("promote"), some.integers(0, 40), some.booleans()),
+)
+
+
+class Played:
+    """A book to which actions happen in any order."""
+
+    def __init__(self) -> None:
+        self.book, self.time = Book(), 0
+
+    def play(self, action: tuple[Any, ...]) -> Trial | None:
+        """The trial to which it happened; None where there is none that it could happen to."""
+        if action[0] == "ask":
+            return self._ask()
+        alive = [t for t in self.book.searched if t.state not in ("complete", "diverged")]
+        if not alive:
+            return None
+        trial = alive[action[1] % len(alive)]
+        match action:
+            case ("report", _, more, loss):
+                metrics = {"samples": min(trial.samples + more, FULL)}
+                if loss is not None:
+                    metrics["val_loss"] = loss
+                self._event("begin", trial=trial.number)
+                self._event("report", trial=trial.number, metrics=metrics)
+                if loss is None or not math.isfinite(loss):
+                    self._end(trial, "diverged", False)
+                elif trial.samples == FULL:
+                    self._end(trial, "complete", False)
+            case ("pause", _) if self._has_just_entered(trial):
+                self._end(trial, "paused", False)
+            case ("end", _, (state, again)):
+                self._end(trial, state, again)
+            case ("promote", _, full):
+                self._event("promote", trial=trial.number, full=full)
+        return trial
+
+    def _has_just_entered(self, trial: Trial) -> bool:
+        """Whether it stands where it entered a rung: only there does a rule pause it."""
+        clocks = [report["samples"] for report in trial.reports]
+        entries = [next((clock for clock in clocks if clock >= rung), None) for rung in RUNGS]
+        return trial.samples in entries and trial.samples != trial.promoted
+
+    def _ask(self) -> Trial:
+        number = len(self.book.trials)
+        config = {"optimizer": {"type": ("adam", "sgd")[number % 2]}, "steps": FULL}
+        about = {"chosen": {}, "config": config | {"batch_size": 1}, "baseline": False}
+        self._event("ask", trial=number, stage="search", **about)
+        return self.book.trials[number]
+
+    def _end(self, trial: Trial, state: str, again: bool) -> None:
+        self._event("end", trial=trial.number, state=state, why=None, again=again)
+
+    def _event(self, event: str, **content: Any) -> None:
+        self.time += 1
+        self.book.apply({"event": event, "time": self.time} | content)
+
+
+@pytest.mark.parametrize("name", RULES)
+@given(actions=some.lists(ACTIONS, max_size=80))
+@settings(max_examples=150, deadline=None)
+def test_a_ladder_says_what_its_rule_says(name: str, actions: list[tuple[Any, ...]]) -> None:
+    rule, played = RULES[name], Played()
+    peers = played.book.searched
+    kept = standings(rule, peers)
+    assert not isinstance(kept, Plain)
+    played.book.watchers.append(kept.update)
+    with patch("search.engine.asha.MOST_PAIRS", 4), patch("search.engine.ladder.MOST_PAIRS", 4):
+        for action in actions:
+            trial = played.play(action)
+            if trial is not None and trial.reports:
+                assert kept.judge(trial) == rule.judge(trial, peers)
+            assert kept.promotable() is rule.promotable(peers)
+            for to_come in (0, 2):
+                lost = {trial.number for trial in kept.hopeless(to_come)}
+                assert lost == {trial.number for trial in rule.hopeless(peers, to_come)}
+        again = standings(rule, peers)  # as after a restart
+        assert again.promotable() is rule.promotable(peers)
+
+
+@given(actions=some.lists(ACTIONS, max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_the_trial_held_first_got_furthest_and_is_the_best_of_those(
+    actions: list[tuple[Any, ...]],
+) -> None:
+    played, held = Played(), Held("val_loss", "min")
+    played.book.watchers.append(held.update)
+    for action in actions:
+        played.play(action)
+        for name in ("adam", "sgd"):
+            paused = [
+                trial
+                for trial in played.book.of.get(name, [])
+                if trial.state == "paused" and trial.last("val_loss") is not None
+            ]
+            first = min(
+                paused,
+                key=lambda t: (-t.samples, t.reports[-1]["val_loss"], t.number),
+                default=None,
+            )
+            assert held.best(name) is first
+
+
+def test_each_rule_gets_the_standings_that_keep_it() -> None:
+    two = Results("val_loss", "min", (("optimizer_bytes", "min"),))
+    assert isinstance(standings(Asha(RUNGS, 2, LEAST), []), Ladder)
+    assert isinstance(standings(RULES["hyperband"], []), Dealt)
+    assert isinstance(standings(Asha(RUNGS, 2, two), []), Plain)  # a front isn't a line
+    assert isinstance(standings(Median(RUNGS, 3, LEAST), []), Plain)
