@@ -83,7 +83,7 @@ ENTRIES = [
     ),
     Added(
         "search/spec/shelves.py",
-        '    "patient": SchedulerEntry("search.engine.hyperband:hyperband", "Li et al. 2018"),\n',
+        '    "patient": SchedulerEntry("search.engine.scheduler:hyperband", "Li et al. 2018"),\n',
         '    "median": SchedulerEntry',
         ("", ""),
         "tests/search/engine/test_shelves.py",

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.special import gammaln
 
 from search.engine.analysis import objective, ranked
 from search.engine.asha import Asha, Results
@@ -24,6 +25,7 @@ from search.spec.spec import SearchSpec
 BASIN = 0.05  # a learning rate belongs to the basin if its loss is within this of the best
 EDGE = 0.05  # of a range's width: a best so near an end may lie beyond it
 RESAMPLES = 500
+EACH = 100  # trials up to which a curve has a point for each
 ENOUGH_FOR_IMPORTANCE = 10  # complete trials of one optimizer
 ENOUGH_FOR_RANKS = 5  # trials that went all the way
 
@@ -76,30 +78,43 @@ def expected_best(book: Book, name: str) -> dict[str, Any] | None:
         [worst if v is None or d else v for v, d in zip(values, diverged, strict=True)]
     )
     full = SearchSpec.model_validate(book.spec).trial.samples
-    rng = np.random.default_rng(0)
-    draws = np.array([best_of(rng.choice(filled, len(filled)), mode) for _ in range(RESAMPLES)])
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    drawn = np.random.default_rng(0).choice(filled, (RESAMPLES, len(filled)))
+    counts = counts_to(len(filled))
+    low, high = np.quantile(best_of(drawn, counts, mode), [0.025, 0.975], axis=0)
     cost = float(np.mean([t.samples for t in trials])) / full
     return {
-        "trials": list(range(1, len(filled) + 1)),
-        "full_trainings": [k * cost for k in range(1, len(filled) + 1)],
-        "mean": best_of(filled, mode).tolist(),
+        "trials": counts.tolist(),
+        "full_trainings": (counts * cost).tolist(),
+        "mean": best_of(filled, counts, mode).tolist(),
         "low": low.tolist(),
         "high": high.tolist(),
     }
 
 
-def best_of(values: np.ndarray, mode: str = "min") -> np.ndarray:
-    """E[best of k of the n values, drawn without replacement], for k = 1 ... n."""
-    n = len(values)
-    ordered = np.sort(values) if mode == "min" else np.sort(values)[::-1]
-    return np.array(
-        [
-            sum(ordered[i] * math.comb(n - 1 - i, k - 1) for i in range(n - k + 1))
-            / math.comb(n, k)
-            for k in range(1, n + 1)
-        ]
-    )
+def counts_to(trials: int) -> np.ndarray:
+    """1, 2, 3, ... to a number of trials; beyond EACH they come in growing steps."""
+    wider = np.geomspace(EACH, trials, EACH) if trials > EACH else np.empty(0)
+    return np.unique(np.append(np.arange(1, min(EACH, trials) + 1), wider.round())).astype(int)
+
+
+def best_of(values: np.ndarray, counts: np.ndarray, mode: str = "min") -> np.ndarray:
+    """E[best of k of the n values, drawn without replacement], for each k of the counts.
+
+    Values are (..., n), what comes is (..., counts). The i-th best (from 0) is the best of k with
+    the probability C(n - 1 - i, k - 1) / C(n, k).
+    """
+    ordered, n = np.sort(values), values.shape[-1]
+    ordered = ordered if mode == "min" else ordered[..., ::-1]
+    k, worse = counts[:, None], n - 1 - np.arange(n)
+    with np.errstate(invalid="ignore"):  # of -1 things and fewer; those places count nothing
+        log_weights = _log_choose(worse, k - 1) - _log_choose(n, k)
+    weights = np.where(worse >= k - 1, np.exp(log_weights), 0.0)
+    best: np.ndarray = ordered @ weights.T
+    return best
+
+
+def _log_choose(n: Any, k: Any) -> Any:
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
 def rungs(book: Book) -> list[dict[str, Any]]:

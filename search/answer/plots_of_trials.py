@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from search.answer.drawing import COLOURS, WIDTH, Context, legend_above, looks, 
 from search.engine.analysis import objective, ranked
 from search.engine.asha import LEAST_WORTH
 from search.history.book import Book, Trial
+
+MOST_MARKERS = 60  # on a line, before they hide it
 
 
 def learning_rate(book: Book, content: Context) -> tuple[Figure, str] | None:
@@ -80,16 +83,21 @@ def _rates(axes: Axes, trials: list[Trial], metric: str, top: float, content: Co
         axes.axvspan(low / 1.08, high * 1.08, color=look.colour, alpha=0.12, linewidth=0)
     for end in rate["range"]:
         axes.axvline(end, color="#888888", linestyle="--", linewidth=1)
+    marks: dict[str, dict[str, Any]] = {
+        "x": {"color": "#CC0000", "ms": 8, "mew": 2, "clip_on": False},
+        "^": {"mec": look.colour, "ms": 7, "clip_on": False},
+        "o": {"mec": look.colour, "ms": 6},
+    }
+    points = defaultdict[tuple[str, str], list[tuple[float, float]]](list)
     for trial in trials:
         lr, value = trial.config["optimizer"]["lr"], trial.last(metric)
-        full = trial.state == "complete"
-        fill = look.colour if full else "none"
+        fill = look.colour if trial.state == "complete" else "none"
         if trial.state == "diverged":
-            axes.plot(lr, top, "x", color="#CC0000", ms=8, mew=2, clip_on=False)
-        elif value is not None and value > top:
-            axes.plot(lr, top, "^", mfc=fill, mec=look.colour, ms=7, clip_on=False)
+            points["x", fill].append((lr, top))
         elif value is not None:
-            axes.plot(lr, value, "o", mfc=fill, mec=look.colour, ms=6)
+            points["^" if value > top else "o", fill].append((lr, min(value, top)))
+    for (mark, fill), places in points.items():
+        axes.plot(*zip(*places, strict=True), mark, mfc=fill, **marks[mark])
     left, right = axes.get_xlim()
     few = right / left < 30  # below one and a half decades, powers of ten are too few
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if few else (1.0,)))
@@ -102,13 +110,14 @@ def best_found(book: Book, content: Context) -> tuple[Figure, str] | None:
     known = {n: r["expected_best"] for n, r in content["optimizers"].items() if r["expected_best"]}
     if not known:
         return None
+    few = all(row["trials"][-1] <= MOST_MARKERS for row in known.values())
     figure, panels = small_multiples(list(known))
     for name, axes in panels.items():
         look, row = looks(content)[name], known[name]
         for other in known.values():
             axes.plot(other["full_trainings"], other["mean"], color="#cccccc", lw=1)
         x = row["full_trainings"]
-        axes.plot(x, row["mean"], marker=look.marker, ms=4, color=look.colour)
+        axes.plot(x, row["mean"], marker=look.marker if few else "", ms=4, color=look.colour)
         axes.fill_between(x, row["low"], row["high"], color=look.colour, alpha=0.15)
         axes.set_xlabel("compute, full trainings")
         each = x[0] or 1.0  # a trial's compute, a mean over those of the optimizer
@@ -126,7 +135,7 @@ def best_found(book: Book, content: Context) -> tuple[Figure, str] | None:
         Patch(color=GREY, alpha=0.15, label="95 % of a bootstrap over its trials"),
         Line2D([], [], color="#cccccc", lw=1, label="the other optimizers"),
     ]
-    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    figure.legend(handles=handles[not few :], loc="outside upper left", ncols=3)
     return figure, (
         "The best to expect of as many trials of an optimizer, drawn at random from those it had. "
         "A sampler that learns makes later trials better, which this smooths over."

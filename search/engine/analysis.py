@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from search.engine.pareto import layers, order, signed
+from search.engine.pareto import dominates, order, signed
 from search.history.book import Book, Trial
 
 
@@ -38,9 +38,14 @@ def ranked(book: Book, optimizer: str | None = None) -> list[Trial]:
 
 def front(book: Book, optimizer: str | None = None) -> list[Trial]:
     """The complete trials that no other one beats in all objectives, of an optimizer or of all."""
-    trials = ranked(book, optimizer)
-    depth = layers([signed(trial.reports[-1], objectives(book)) for trial in trials])
-    return [trial for trial, layer in zip(trials, depth, strict=True) if layer == 0]
+    found, points = list[Trial](), set[tuple[float, ...]]()
+    for trial in ranked(book, optimizer):  # the front comes first
+        point = tuple(signed(trial.reports[-1], objectives(book)))
+        if any(dominates(other, point) for other in points):
+            break
+        found.append(trial)
+        points.add(point)
+    return found
 
 
 def summary(trial: Trial | None) -> dict[str, Any] | None:

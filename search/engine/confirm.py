@@ -12,8 +12,6 @@ from search.engine.analysis import ranked
 from search.history.book import Book, Trial
 from search.spec.spec import Confirm
 
-AT_WORK = ("pending", "running")
-
 
 def asked_for(book: Book) -> Confirm | None:
     """The confirmation that the search's spec asks for."""

@@ -15,9 +15,8 @@ from sortedcontainers import SortedDict, SortedList
 
 from search.engine.asha import LEAST_WORTH, MOST_PAIRS, Asha, Verdict, first_holding, products
 from search.engine.correlation import Correlation, rank_correlation
-from search.engine.hyperband import Hyperband
 from search.engine.pareto import better
-from search.engine.scheduler import Scheduler
+from search.engine.scheduler import Hyperband, Scheduler
 from search.history.book import CUT, ENDED, Trial
 
 Key = tuple[float, int]  # a value with which a rung was entered, and the trial's number

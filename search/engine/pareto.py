@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 Aims = Sequence[tuple[str, str]]  # metrics with their modes, min or max; the first one leads
+Point = tuple[float, ...]
 
 
 def better(mode: str) -> Callable[[float], float]:
@@ -31,18 +34,25 @@ def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
 def layers(points: Sequence[Sequence[float]]) -> list[int]:
     """Non-dominated sorting (Goldberg 1989): 0 for the front, 1 for the front behind it, ...
 
-    With one objective these are the ranks. A further point never moves another one forward.
+    With one objective these are the ranks. A further point never moves another one forward. Each
+    point looks for its front by bisection among those that may dominate it (ENS, Zhang et al.
+    2015): n log n steps for n points of one or two objectives.
     """
-    order = sorted(range(len(points)), key=lambda place: tuple(points[place]))
-    found = [0] * len(points)
-    for position, place in enumerate(order):  # what dominates a point comes before it
-        behind = [
-            found[other] + 1
-            for other in order[:position]
-            if dominates(points[other], points[place])
-        ]
-        found[place] = max(behind, default=0)
-    return found
+    fronts, found = list[list[Point]](), dict[Point, int]()
+    for point in sorted({tuple(point) for point in points}):
+        # of two objectives, the last of a front is its lowest in the second
+        some = slice(-1 if len(point) <= 2 else 0, None)
+        place = bisect_left(fronts, True, key=partial(_clear_of, point, some))
+        if place == len(fronts):
+            fronts.append([])
+        fronts[place].append(point)
+        found[point] = place
+    return [found[tuple(point)] for point in points]
+
+
+def _clear_of(point: Point, some: slice, front: list[Point]) -> bool:
+    """Whether none of some points of a front dominates another point."""
+    return not any(dominates(one, point) for one in front[some])
 
 
 def order(reports: Sequence[dict[str, Any]], aims: Aims) -> list[int]:

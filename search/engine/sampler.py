@@ -16,30 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial
 
 from search.engine.designs import Wanted, mix
+from search.engine.frozen import Views
 from search.engine.pareto import Aims
-from search.history.book import CUT, Trial
+from search.history.book import Trial
 from search.spec.dimensions import Range, between
 from search.spec.shelves import SAMPLERS
-from search.spec.space import Space, distributions
+from search.spec.space import Space
 from trainable.base.shelf import load
 
-PENALTY = 10.0  # a diverged trial counts as worse than the worst value seen by so many times it
 STARTUP, FEWEST = 10, 4  # random draws before a model proposes: Optuna's own, at least
 ATTEMPTS = 20  # to propose something that was not tried yet
-STATES = {
-    "pending": TrialState.RUNNING,
-    "running": TrialState.RUNNING,
-    "paused": TrialState.PRUNED,  # until it goes on
-    CUT: TrialState.PRUNED,
-    "pruned": TrialState.PRUNED,
-    "diverged": TrialState.PRUNED,
-    "complete": TrialState.COMPLETE,
-}
 
 
 @dataclass
@@ -53,10 +44,11 @@ class Sampler:
     aims: Aims = (("val_loss", "min"),)  # the objectives; the first one leads
     study_name: str = "study"
     budget: int = 2 * STARTUP  # trials that it will propose, about
-    _told: dict[int, tuple[tuple[str, int], FrozenTrial | None]] = field(default_factory=dict)
+    _identities: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.metric, self.mode = self.aims[0]
+        self.views = Views(self.space, self.names, self.kind, self.aims)
 
     def ask(
         self, number: int, trials: Sequence[Trial], optimizer: str | None
@@ -100,19 +92,28 @@ class Sampler:
     def _tried(self, trials: Sequence[Trial], optimizer: str | None) -> Tried:
         """What was tried of the space, or of one optimizer's part of it."""
         names = self.names if optimizer is None else [optimizer]
-        seen = {self.space.identity(trial.chosen) for trial in trials}
+        seen = {self._identity(trial) for trial in trials}
         return Tried(self.space, names, seen, self.seed)
+
+    def _identity(self, trial: Trial) -> str:
+        """Of its config, which never changes."""
+        if trial.number not in self._identities:
+            self._identities[trial.number] = self.space.identity(trial.chosen)
+        return self._identities[trial.number]
 
     def study(self, trials: Sequence[Trial], journal: Path | None = None) -> optuna.Study:
         """The search as an Optuna study, in memory or in a journal file for Optuna's tools."""
         storage = JournalStorage(JournalFileBackend(str(journal))) if journal else None
+        return self._study(self.views.of(trials), storage or InMemoryStorage())
+
+    def _study(self, trials: Sequence[FrozenTrial], storage: BaseStorage) -> optuna.Study:
         with quiet():
             study = optuna.create_study(
                 study_name=self.study_name,
-                storage=storage or InMemoryStorage(),
+                storage=storage,
                 directions=["minimize" if mode == "min" else "maximize" for _, mode in self.aims],
             )
-            study.add_trials([told for t in trials if (told := self._tell(t, trials)) is not None])
+            study.add_trials(trials)
         return study
 
     def _draw(
@@ -125,7 +126,8 @@ class Sampler:
     ) -> dict[str, Any]:
         kind = kind or self.kind
         with quiet():
-            study = self.study(() if kind == "random" else trials)
+            shown = [] if kind == "random" else self.views.of(trials, self.seed)
+            study = self._study(shown, InMemoryStorage())
             seed, entry = mix(self.seed, number, attempt), SAMPLERS[kind]
             first = {"n_startup_trials": self._startup()} if entry.learns else {}
             study.sampler = load(entry.target)(**entry.arguments, **first, seed=seed)
@@ -136,81 +138,6 @@ class Sampler:
     def _startup(self) -> int:
         """Trials before a model is asked: Optuna's ten, or half of what there will be."""
         return max(FEWEST, min(STARTUP, self.budget // 2))
-
-    def _tell(self, trial: Trial, trials: Sequence[Trial]) -> FrozenTrial | None:
-        """A trial as Optuna should see it; None where it says nothing about the space."""
-        version = trial.state, len(trial.reports)
-        if trial.state != "diverged" and len(self.aims) == 1 and trial.number in self._told:
-            known, told = self._told[trial.number]
-            if known == version:
-                return told
-        told = self._frozen(trial, trials)
-        self._told[trial.number] = version, told
-        return told
-
-    def _frozen(self, trial: Trial, trials: Sequence[Trial]) -> FrozenTrial | None:
-        params = self.space.encode(trial.chosen, self.names)
-        if params is None or trial.state not in STATES:
-            return None
-        if len(self.aims) > 1:
-            return self._frozen_with_values(trial, trials, params)
-        values = {
-            report["samples"]: report[self.metric]
-            for report in trial.reports
-            if self.metric in report
-        }
-        if trial.state == "diverged":  # nothing else: TPE ranks those that got further higher
-            values = {0: self._penalty(trials)}
-        state = STATES[trial.state]
-        value = trial.last(self.metric) if state == TrialState.COMPLETE else None
-        if SAMPLERS[self.kind].from_complete and state == TrialState.PRUNED and values:
-            # what was stopped would be unknown to it; its loss is above what it would have become
-            state, value = TrialState.COMPLETE, values[max(values)]
-        return create_trial(
-            state=state,
-            params=params,
-            distributions=distributions(self.space, trial.chosen["optimizer"], self.names),
-            value=value,
-            intermediate_values=values,
-            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.shown},
-        )
-
-    def _frozen_with_values(
-        self, trial: Trial, trials: Sequence[Trial], params: dict[str, Any]
-    ) -> FrozenTrial | None:
-        """A trial for a study of several objectives, where Optuna knows no pruned ones.
-
-        One that was stopped counts with its last values: its loss is above what it would have
-        become. What it lacks is as bad as the worst that was seen; after divergence, all is worse.
-        """
-        state, last = STATES[trial.state], trial.reports[-1] if trial.reports else {}
-        if state == TrialState.PRUNED:
-            if not last:
-                return None
-            state = TrialState.COMPLETE
-        values = []
-        for metric, mode in self.aims:
-            penalty = self._penalty(trials, metric, mode)
-            value = penalty if trial.state == "diverged" else last.get(metric)
-            values.append(penalty if value is None else value)
-        return create_trial(
-            state=state,
-            params=params,
-            distributions=distributions(self.space, trial.chosen["optimizer"], self.names),
-            values=values if state == TrialState.COMPLETE else None,
-            user_attrs={"diffsweep.trial": trial.number, "diffsweep.state": trial.shown},
-        )
-
-    def _penalty(
-        self, trials: Sequence[Trial], metric: str | None = None, mode: str | None = None
-    ) -> float:
-        """Finite, and worse than all that was seen."""
-        metric, mode = metric or self.metric, mode or self.mode
-        values = [r[metric] for t in trials for r in t.reports if metric in r] or [1.0]
-        sign = 1 if mode == "min" else -1
-        worst = max(values, key=lambda value: sign * value)
-        penalty: float = worst + sign * PENALTY * max(abs(worst), 1e-12)
-        return penalty
 
 
 @dataclass

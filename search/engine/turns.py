@@ -13,9 +13,9 @@ from typing import Any
 
 from search.engine.arms import Arm, Arms
 from search.engine.budget import asked, out_of_time, reached
-from search.engine.confirm import AT_WORK, ask_event, owed
+from search.engine.confirm import ask_event, owed
 from search.engine.ladder import Held
-from search.history.book import Event, Trial
+from search.history.book import AT_WORK, Event, Trial
 from search.history.log import History
 from search.spec.space import baselines
 from search.spec.spec import SearchSpec

@@ -10,8 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from search.engine.analysis import best
-from search.engine.confirm import AT_WORK
-from search.history.book import Book, Trial
+from search.history.book import AT_WORK, Book, Trial
 from search.history.folder import Folder
 from search.history.log import read_book
 from search.takeaway.files import write_export

@@ -16,7 +16,7 @@ from trainable.actor.kept import CHECKPOINT
 from trainable.base.storage import StorageError
 
 KEPT = 3  # best complete trials whose checkpoints stay, beside the front and each optimizer's
-
+SHARE = 0.02  # of the trials there are: so many checkpoints more than needed may lie there
 
 logger = logging.getLogger("diffsweep.leftovers")
 
@@ -43,9 +43,18 @@ class Sweeper:
     def __init__(self, engine: Engine, folder: Folder) -> None:
         self.engine, self.folder = engine, folder
         self._dropped: set[int] = set()
+        self._calls = 0  # since the last time that it looked
         self._pool = ThreadPoolExecutor(1, "sweeper")
 
     def __call__(self) -> None:
+        """To be called when a trial has ended.
+
+        It looks at all of them, so with many it does so only once every SHARE of them.
+        """
+        self._calls += 1
+        if self._calls < SHARE * len(self.engine.book.trials):
+            return
+        self._calls = 0
         numbers = [n for n in unwanted(self.engine) if n not in self._dropped]
         self._dropped |= set(numbers)
         if self.folder.storage is None:

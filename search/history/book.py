@@ -9,6 +9,7 @@ from typing import Any
 
 ENDED = ("complete", "pruned", "diverged", "failed", "cancelled")  # a trial does not go on
 STATES = ("pending", "running", "paused", *ENDED)
+AT_WORK = ("pending", "running")
 INFRASTRUCTURE = "infrastructure:"  # begins why a trial failed that no setting of it made fail
 CUT = "cut"  # the state of what was cut off in the middle; no rung decides about it
 Event = dict[str, Any]

@@ -14,6 +14,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
+import orjson
+
 from search.errors import Unreadable
 from search.history.book import Book, Event
 from search.history.clock import SteadyClock
@@ -122,7 +124,7 @@ def events(path: Path) -> Iterator[Event]:
 def event_of(line: bytes, path: Path, number: int) -> Event:
     """The event in a line of a history. Raises Unreadable."""
     try:
-        event: Event = json.loads(line)
+        event = _parsed(line)
         kind = event["event"]
     except (ValueError, KeyError, TypeError) as error:
         raise Unreadable(
@@ -131,6 +133,14 @@ def event_of(line: bytes, path: Path, number: int) -> Event:
         ) from error
     if kind == "start" and (found := event.get("format", FORMAT)) != FORMAT:
         raise Unreadable(f"{path}: history of format {found}, this version reads {FORMAT}")
+    return event
+
+
+def _parsed(line: bytes) -> Event:
+    try:
+        event: Event = orjson.loads(line)
+    except orjson.JSONDecodeError:  # NaN and infinities are no JSON, but Python writes them
+        event = json.loads(line)
     return event
 
 

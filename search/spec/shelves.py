@@ -81,7 +81,7 @@ SCHEDULERS = {
     "asha": SchedulerEntry(
         "search.engine.asha:asha", "Li et al. 2020, algorithm 2, with promotion", measures=True
     ),
-    "hyperband": SchedulerEntry("search.engine.hyperband:hyperband", "Li et al. 2018"),
+    "hyperband": SchedulerEntry("search.engine.scheduler:hyperband", "Li et al. 2018"),
     "median": SchedulerEntry(
         "search.engine.scheduler:median", "Golovin et al. 2017, section 3.2.2"
     ),

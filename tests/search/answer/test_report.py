@@ -12,7 +12,7 @@ import pytest
 from support.books import CONFIRMED, LRS, Writer, curve, whole, with_test
 
 from search.answer.content import reached, report_of
-from search.answer.insight import best_of, edge, importance, rungs
+from search.answer.insight import best_of, counts_to, edge, importance, rungs
 from search.answer.plots import draw_all
 from search.answer.report import write_report
 from search.answer.standing import standing
@@ -170,7 +170,15 @@ def test_the_expected_best_of_k_is_the_mean_over_all_draws_of_k() -> None:
         expected = [
             np.mean([choose(draw) for draw in combinations(values, k)]) for k in range(1, 6)
         ]
-        assert best_of(values, mode).tolist() == pytest.approx(expected)
+        assert best_of(values, np.arange(1, 6), mode).tolist() == pytest.approx(expected)
+
+
+def test_the_expected_best_is_known_for_thousands_of_trials() -> None:
+    """Of n ranks, the best of k is (n + 1) / (k + 1) to expect (David & Nagaraja 2003)."""
+    trials, counts = 5000, counts_to(5000)
+    assert (counts[0], counts[99], counts[-1]) == (1, 100, trials) and len(counts) < 210
+    found = best_of(np.arange(1.0, trials + 1), counts)
+    assert found.tolist() == pytest.approx(((trials + 1) / (counts + 1)).tolist())
 
 
 def test_a_best_learning_rate_at_the_end_of_its_range_is_a_warning() -> None:

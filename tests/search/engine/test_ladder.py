@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from search.engine.asha import Asha, Results
-from search.engine.hyperband import Hyperband
 from search.engine.ladder import Dealt, Held, Ladder, Plain, standings
-from search.engine.scheduler import Median, Scheduler
+from search.engine.scheduler import Hyperband, Median, Scheduler
 from search.history.book import Book, Trial
 
 RUNGS = (10, 20, 40)

@@ -7,8 +7,7 @@ from support.specs import SMALL, make_spec
 from support.trials import trial
 
 from search.engine.asha import Asha, Results
-from search.engine.hyperband import Hyperband
-from search.engine.scheduler import Median, build_scheduler, rung_levels
+from search.engine.scheduler import Hyperband, Median, build_scheduler, rung_levels
 from search.history.book import Trial
 
 LOSS = Results("val_loss", "min")

@@ -1,0 +1,76 @@
+"""What Optuna is shown of a search with many trials."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as some
+
+from search.engine.frozen import BEST, SHOWN, telling
+from search.engine.pareto import dominates, layers
+from search.history.book import Trial
+
+ONE, TWO = [("val_loss", "min")], [("val_loss", "min"), ("bytes", "max")]
+VALUES = some.sampled_from([0.0, 1.0, 2.0, 3.0, 4.0, float("inf")])
+
+
+def ended(number: int, state: str = "complete") -> Trial:
+    """A trial with a loss of its own, in no order."""
+    loss = (number * 7919 % 10_007) / 10_007
+    report = {"samples": 10, "val_loss": loss, "bytes": number % 5}
+    return Trial(number, "search", {}, {}, state=state, reports=[report])
+
+
+def test_few_trials_are_shown_as_they_are() -> None:
+    trials = [ended(number) for number in range(SHOWN)]
+    assert telling(trials, ONE, 0) is trials
+
+
+def test_of_many_the_best_are_shown_and_a_sample_of_the_rest_in_order() -> None:
+    trials = [ended(number) for number in range(3 * SHOWN)]
+    shown = telling(trials, ONE, 0)
+    numbers = [trial.number for trial in shown]
+    assert len(shown) == SHOWN and numbers == sorted(numbers)
+    best = sorted(trials, key=lambda trial: trial.reports[-1]["val_loss"])[:BEST]
+    assert {trial.number for trial in best} <= set(numbers)
+    rest = [n for n in numbers if n not in {trial.number for trial in best}]
+    assert 0.4 < sum(n < 1.5 * SHOWN for n in rest) / len(rest) < 0.6  # old and new alike
+
+
+def test_complete_trials_are_better_than_stopped_ones_and_diverged_ones_the_worst() -> None:
+    trials = [ended(number, "pruned") for number in range(2 * SHOWN)]
+    trials += [ended(2 * SHOWN + number) for number in range(BEST)]
+    trials += [ended(3 * SHOWN + number, "diverged") for number in range(SHOWN)]
+    shown = {trial.number for trial in telling(trials, ONE, 0)}
+    assert set(range(2 * SHOWN, 2 * SHOWN + BEST)) <= shown
+
+
+def test_those_at_work_are_all_shown() -> None:
+    trials = [ended(number) for number in range(2 * SHOWN)]
+    trials += [ended(2 * SHOWN + number, "running") for number in range(64)]
+    shown = telling(trials, ONE, 0)
+    assert [trial.number for trial in shown[-64:]] == list(range(2 * SHOWN, 2 * SHOWN + 64))
+    assert len(shown) == SHOWN + 64
+
+
+def test_a_further_trial_changes_little_of_what_is_shown() -> None:
+    """Or a model would change from proposal to proposal by luck alone."""
+    trials = [ended(number) for number in range(2 * SHOWN)]
+    before = {trial.number for trial in telling(trials, ONE, 0)}
+    after = {trial.number for trial in telling([*trials, ended(2 * SHOWN)], ONE, 0)}
+    assert len(before - after) <= 2
+
+
+def test_of_several_objectives_the_front_is_shown() -> None:
+    trials = [ended(number) for number in range(2 * SHOWN)]
+    points = [(t.reports[-1]["val_loss"], -t.reports[-1]["bytes"]) for t in trials]
+    front = {t.number for t, depth in zip(trials, layers(points), strict=True) if depth == 0}
+    assert front <= {trial.number for trial in telling(trials, TWO, 0)}
+
+
+@given(some.integers(1, 4).flatmap(lambda n: some.lists(some.tuples(*[VALUES] * n), max_size=40)))
+def test_layers_are_fronts_one_behind_the_other(points: list[tuple[float, ...]]) -> None:
+    found, left, depth = layers(points), set(range(len(points))), 0
+    while left:
+        front = {i for i in left if not any(dominates(points[j], points[i]) for j in left)}
+        assert front == {i for i in range(len(points)) if found[i] == depth}
+        left, depth = left - front, depth + 1
