@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 SYNE := tests/bench/.venv-syne
 
 .PHONY: help install run test slow chaos lab known-results check fix pictures ui clean
-.PHONY: bench bench-search bench-trial bench-slots
+.PHONY: bench bench-search bench-trial bench-slots bench-scale
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -47,7 +47,7 @@ fix: $(INSTALLED)  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: bench-search bench-trial bench-slots  ## every benchmark
+bench: bench-search bench-trial bench-slots bench-scale  ## every benchmark
 
 $(SYNE)/installed: tests/bench/syne-requirements.txt cluster/constraints.txt
 	@test -d $(SYNE) || $(PYTHON) -m venv $(SYNE)
@@ -65,6 +65,9 @@ bench-trial: $(INSTALLED)  ## samples per second of a trial against hand-written
 bench-slots: $(INSTALLED)  ## the share of a search's time that goes into training (20 minutes)
 	@$(BIN)/python tests/bench/bench_slots.py
 	@$(BIN)/python tests/bench/bench_slots.py --steps 640
+
+bench-scale: $(INSTALLED)  ## what thousands of trials cost the driver (ten minutes)
+	@$(BIN)/python tests/bench/bench_scale.py
 
 pictures: $(INSTALLED)  ## the pictures of the README, from the newest search of `make run`; needs Chromium
 	@$(BIN)/python tests/pictures/take.py

@@ -81,8 +81,9 @@ def _rates(axes: Axes, trials: list[Trial], metric: str, top: float, content: Co
     if rate["basin"]:
         low, high = rate["basin"]
         axes.axvspan(low / 1.08, high * 1.08, color=look.colour, alpha=0.12, linewidth=0)
+    upright = axes.get_xaxis_transform()  # x as it is, y from the bottom to the top
     for end in rate["range"]:
-        axes.axvline(end, color="#888888", linestyle="--", linewidth=1)
+        axes.plot([end, end], [0, 1], "--", color="#888888", linewidth=1, transform=upright)
     marks: dict[str, dict[str, Any]] = {
         "x": {"color": "#CC0000", "ms": 8, "mew": 2, "clip_on": False},
         "^": {"mec": look.colour, "ms": 7, "clip_on": False},

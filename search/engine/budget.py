@@ -45,9 +45,8 @@ def hours_used(need: Resources, book: Book, now: float | None = None) -> float:
 
     Confirm trials are outside the budget.
     """
-    trials = book.stage("search")
-    seconds = sum(trial.seconds for trial in trials)
+    seconds: float = book.seconds_of["search"]
     if now is not None:
-        began = (trial.began for trial in trials)
+        began = [t.began for t in book.at_work.values() if t.stage == "search"]
         seconds += sum(max(0.0, now - ms / 1000) for ms in began if ms is not None)
     return seconds / 3600 * (need.gpu or need.cpu) * need.workers

@@ -12,6 +12,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ class Sampler:
     aims: Aims = (("val_loss", "min"),)  # the objectives; the first one leads
     study_name: str = "study"
     budget: int = 2 * STARTUP  # trials that it will propose, about
-    _identities: dict[int, str] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)  # configs of the first `_counted` trials
+    _counted: int = 0
 
     def __post_init__(self) -> None:
         self.metric, self.mode = self.aims[0]
@@ -90,16 +92,16 @@ class Sampler:
         return self._tried(trials, optimizer).fresh(number, draw)
 
     def _tried(self, trials: Sequence[Trial], optimizer: str | None) -> Tried:
-        """What was tried of the space, or of one optimizer's part of it."""
-        names = self.names if optimizer is None else [optimizer]
-        seen = {self._identity(trial) for trial in trials}
-        return Tried(self.space, names, seen, self.seed)
+        """What was tried of the space, or of one optimizer's part of it.
 
-    def _identity(self, trial: Trial) -> str:
-        """Of its config, which never changes."""
-        if trial.number not in self._identities:
-            self._identities[trial.number] = self.space.identity(trial.chosen)
-        return self._identities[trial.number]
+        The trials of a search only become more, so those counted before are not looked at again.
+        """
+        if len(trials) < self._counted:  # others than before
+            self._seen, self._counted = set(), 0
+        self._seen |= {self.space.identity(t.chosen) for t in islice(trials, self._counted, None)}
+        self._counted = len(trials)
+        names = self.names if optimizer is None else [optimizer]
+        return Tried(self.space, names, self._seen, self.seed)
 
     def study(self, trials: Sequence[Trial], journal: Path | None = None) -> optuna.Study:
         """The search as an Optuna study, in memory or in a journal file for Optuna's tools."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,12 +70,6 @@ class Trial:
         """Its state as people are told: what was cut off waits like what a rung holds back."""
         return "paused" if self.state == CUT else self.state
 
-    def rest(self, time: int | None) -> None:
-        """No process works on it from `time` on (ms since the epoch)."""
-        if self.began is not None and time is not None:
-            self.seconds += max(0, time - self.began) / 1000
-        self.began = None
-
 
 @dataclass
 class Book:
@@ -102,6 +96,10 @@ class Book:
     watchers: list[Callable[[Trial], None]] = field(default_factory=list, compare=False)
     asked: Counter[str] = field(default_factory=Counter)  # trials by optimizer, of all stages
     spent: Counter[str] = field(default_factory=Counter)  # samples of the search, by optimizer
+    at_work: dict[int, Trial] = field(default_factory=dict)  # those that have a process
+    seconds_of: dict[str, float] = field(
+        default_factory=lambda: defaultdict(float)
+    )  # that processes ran, by stage
     requests: set[str] = field(default_factory=set)  # ids of those that became trials
 
     def apply(self, event: Event) -> None:
@@ -120,8 +118,8 @@ class Book:
                 self.started = self.started or event["time"]
                 self.sessions += 1
                 self.session_event = event["time"]
-                for trial in self.trials.values():  # of a driver that died without a word
-                    trial.rest(self.last_event)
+                for trial in list(self.at_work.values()):  # of a driver that died without a word
+                    self._rest(trial, self.last_event)
             case "ask":
                 number, name = event["trial"], event["config"]["optimizer"]["type"]
                 trial = self.trials[number] = Trial(
@@ -148,12 +146,13 @@ class Book:
                 trial.promoted, trial.full = trial.samples, trial.full or event["full"]
             case "begin":
                 trial = self.trials[event["trial"]]
-                trial.rest(event["time"])  # its process was lost, and this is another
+                self._rest(trial, event["time"])  # its process was lost, and this is another
                 trial.state, trial.began = "running", event["time"]
                 trial.again = False
+                self.at_work[trial.number] = trial
             case "lose":
                 trial = self.trials[event["trial"]]
-                trial.rest(event["time"])  # until another process begins, it costs nothing
+                self._rest(trial, event["time"])  # until another process begins, it costs nothing
                 trial.state = "pending"
             case "report":
                 trial = self.trials[event["trial"]]
@@ -167,7 +166,7 @@ class Book:
                 trial.again, trial.ended_in = event["again"], self.sessions
                 if trial.again and trial.state == "paused":
                     trial.state = CUT
-                trial.rest(event["time"])
+                self._rest(trial, event["time"])
             case "retry":
                 self.trials[event["trial"]].again = True
             case "import":
@@ -178,6 +177,15 @@ class Book:
             self.seconds += max(0, event["time"] - self.session_event) / 1000
             self.session_event = event["time"]
         self.last_event = event["time"]
+
+    def _rest(self, trial: Trial, time: int | None) -> None:
+        """No process works on a trial from `time` on (ms since the epoch)."""
+        if trial.began is not None and time is not None:
+            seconds = max(0, time - trial.began) / 1000
+            trial.seconds += seconds
+            self.seconds_of[trial.stage] += seconds
+        trial.began = None
+        self.at_work.pop(trial.number, None)
 
     def counts(self) -> dict[str, int]:
         """How many trials are in each state, states without a trial left out."""

@@ -12,21 +12,30 @@ import argparse
 import heapq
 import json
 import random
-import resource
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from histories import metrics, spec_of, write
+from rich.console import Console
 
+from search.answer.report import write_report
 from search.engine.engine import Engine
 from search.history.book import Book, Trial
+from search.history.home import Home
 from search.history.log import History, read_book
+from search.watch.shown import show_trials
+from search.watch.status import list_trials, status_of
 
 AT_ONCE = 8
 CALLS = 5  # of which the median counts
+MOST_REPORTED = 10_000  # trials of which a report is written
+MEMORY = "kB of memory for a trial, its reports too"
+QUIET = Console(file=StringIO(), width=120)
 Row = dict[str, float]
 
 
@@ -52,10 +61,15 @@ def engine_on(book: Book, trials: int, sampler: str, several: bool) -> Engine:
 def calls_at(trials: int) -> Row:
     """What single calls cost where so many trials are there."""
     row: Row = {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "history.jsonl"
+    with tempfile.TemporaryDirectory() as home:
+        folder = Home(Path(home)).new("big")
+        path = folder.history
         write(trials, spec_of(trials), path)
         row["read the history"] = timed(lambda: read_book(path))
+        row["`status`, without start-up"] = timed(lambda: status_of(folder))
+        row["`trials`, without start-up"] = timed(lambda: show_trials(QUIET, list_trials(folder)))
+        if trials <= MOST_REPORTED:
+            row["`report`"] = timed(lambda: write_report(folder, read_book(path)))
         for several in (False, True):
             book, how = read_book(path), "two objectives" if several else "one objective"
             for sampler in ("random", "tpe"):
@@ -65,7 +79,7 @@ def calls_at(trials: int) -> Row:
                 spent = timed(lambda e=engine, n=number: e.arms.propose(n), CALLS)  # type: ignore[misc]
                 row[f"proposal, {sampler}, {how}"] = spent
             row |= reports_at(engine_on(book, trials, "random", several), how)
-    row["memory per trial, kB"] = memory_of(trials)
+        row[MEMORY] = memory_of(path, trials)
     return row
 
 
@@ -90,10 +104,13 @@ def reports_at(engine: Engine, how: str) -> Row:
     }
 
 
-def memory_of(trials: int) -> float:
-    """Kilobytes of the driver for a trial, its reports included."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(0.0, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / trials)
+def memory_of(path: Path, trials: int) -> float:
+    """Kilobytes of a driver for each trial: the book and the engine's tables on it."""
+    tracemalloc.start()
+    engine_on(read_book(path), trials, "random", several=False)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return size / 1000 / trials
 
 
 def whole(trials: int, sampler: str, several: bool) -> Row:
@@ -141,19 +158,20 @@ def whole(trials: int, sampler: str, several: bool) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, nargs="*", default=[100, 1000, 10_000])
-    parser.add_argument("--whole", type=int, nargs="*", default=[100, 1000])
+    parser.add_argument("--whole", type=int, nargs="*", default=[100, 1000, 10_000])
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     result: dict[str, dict[str, Row]] = {"calls": {}, "searches": {}}
     for trials in arguments.trials:
         result["calls"][str(trials)] = calls_at(trials)
         for name, seconds in result["calls"][str(trials)].items():
-            print(f"{trials:7d}  {name:42s} {1000 * seconds:10.2f} ms", flush=True)
+            shown = f"{seconds:10.2f}" if name == MEMORY else f"{1000 * seconds:10.2f} ms"
+            print(f"{trials:7d}  {name:42s} {shown}", flush=True)
     for trials in arguments.whole:
         for sampler in ("random", "tpe"):
             for several in (False, True):
-                if sampler == "tpe" and trials > 1000:
-                    continue  # sampled above
+                if trials > 1000 and (several or sampler == "tpe"):
+                    continue  # hours; single calls are above
                 name = f"{trials} trials, {sampler}" + (", two objectives" if several else "")
                 result["searches"][name] = row = whole(trials, sampler, several)
                 said = ", ".join(f"{key} {seconds:.1f} s" for key, seconds in row.items())

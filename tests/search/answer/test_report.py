@@ -273,6 +273,16 @@ def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
     assert {p.stem for p in folder.report.glob("*.png")} >= {"verdicts", "curves", "learning_rate"}
 
 
+def test_an_optimizer_without_a_complete_trial_is_drawn_without_a_warning(tmp_path: Path) -> None:
+    writer = Writer()
+    writer.trial("adam", 1e-3, curve(0.2))
+    writer.trial("rmsprop", 1e-3, curve(0.3)[:2], "pruned")
+    folder = Folder(tmp_path / "tiny-000000")
+    folder.path.mkdir()
+    write_report(folder, writer.finish())
+    assert (folder.report / "learning_rate.png").exists()
+
+
 def test_the_report_of_the_same_history_is_the_same() -> None:
     assert report_of(whole()) == report_of(whole())
 
