@@ -16,7 +16,7 @@ from search.spec.space import Space, distributions
 
 PENALTY = 10.0  # a diverged trial counts as worse than the worst value seen by so many times it
 SHOWN = 500  # trials that have ended, at most, of which a model is made for a proposal
-BEST = 100  # of them, the best: of those, TPE takes its 25 good ones
+BEST = 25  # of them, the best, which TPE models apart from all others
 STATES = {
     **dict.fromkeys(AT_WORK, TrialState.RUNNING),
     "paused": TrialState.PRUNED,  # until it goes on

@@ -20,6 +20,7 @@ from search.history.folder import Folder
 from search.history.home import Home
 from search.history.log import Mirror, events
 from search.spec.spec import SearchSpec
+from search.tracking.batch import Batch, collect
 from search.tracking.server import tracking_uri
 from search.tracking.store import Store
 from trainable.base.durable import replace
@@ -65,7 +66,8 @@ class Recorder:
         self.uri = tracking_uri(spec, home)
         self.offset, _ = delivered(folder)
         self.error: str | None = None  # why the last delivery failed
-        self._book = Book()  # the search as far as it is delivered
+        self._book = Book()  # the search as far as it was read
+        self._batch: Batch | None = None  # what was read last, until all of it is there
         self._closing = threading.Event()
         self._given_up = threading.Event()
         self._wake = threading.Event()
@@ -113,16 +115,16 @@ class Recorder:
                 deadline = min(deadline, time.monotonic() + self.patience)
             try:
                 store = store or Store(self.uri, self.spec, self.folder, self.home)
-                while batch := list(self._next_batch()):
+                while (batch := self._next_batch()) is not None:
                     self._deliver(store, batch)
+                    self._batch = None
                 wait, self.error = PERIOD, None
                 if closing:
                     return
             except Exception as error:  # whatever it is, training goes on and we try again
                 logger.warning("MLflow: %s", error)
                 self.error = str(error).splitlines()[0]
-                # a call may have worked though its answer was lost: look again at what is there
-                self._book, store = Book(), None
+                store = None  # a call may have worked though its answer was lost: look again
                 wait = min(2 * wait, LAST_WAIT if closing else LONGEST_WAIT)
                 if time.monotonic() > deadline:
                     return
@@ -131,7 +133,13 @@ class Recorder:
                 self._wake.clear()
                 time.sleep(0 if self.error is None else 1)
 
-    def _next_batch(self) -> Iterator[tuple[Event, int]]:
+    def _next_batch(self) -> Batch | None:
+        """The batch that was not delivered yet, or else the next one, if there is one."""
+        if self._batch is None and (news := list(self._news())):
+            self._batch = collect(self._book, news)
+        return self._batch
+
+    def _news(self) -> Iterator[tuple[Event, int]]:
         """Events after the offset, each with the offset behind it."""
         with self.folder.history.open("rb") as file:
             if not self._book.sessions and self.offset:  # catch up with what was delivered before
@@ -145,10 +153,10 @@ class Recorder:
                     return
                 yield json.loads(line), file.tell()
 
-    def _deliver(self, store: Store, batch: list[tuple[Event, int]]) -> None:
+    def _deliver(self, store: Store, batch: Batch) -> None:
         """Deliver a batch; the offset moves only when all of it is there."""
-        store.deliver(self._book, [event for event, _ in batch])
-        self.offset = batch[-1][1]
+        store.deliver(self._book, batch)
+        self.offset = batch.end
         runs = {str(trial): run for trial, run in store.runs.items() if trial is not None}
         content = {"offset": self.offset, "runs": runs, "experiment": store.experiment}
         replace(self.folder.delivered, json.dumps(content).encode())

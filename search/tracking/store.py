@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search.answer.describe import describe_search, describe_trial, name, yaml_text
 from search.engine.analysis import best, by_optimizer, front, objectives, ranked
@@ -12,13 +12,12 @@ from search.history.book import Book, Event, Trial
 from search.history.folder import Folder
 from search.history.home import Home
 from search.spec.spec import SearchSpec
+from search.tracking.batch import Batch, News, Point
 from search.tracking.server import client_of
 from search.tracking.views import colour, view_tags
-from trainable.metrics import END_METRICS, REPORT_METRICS
+from trainable.metrics import END_METRICS
 
-if TYPE_CHECKING:
-    from mlflow.entities import Metric
-
+MOST = 800  # metrics in one call; MLflow takes a thousand entries, of which some are tags
 RUN_STATUS = {
     "complete": "FINISHED",
     "pruned": "FINISHED",
@@ -55,38 +54,47 @@ class Store:
                 database.execute("PRAGMA journal_mode=WAL")
         self.runs: dict[int | None, str] = self._known_runs()  # trial -> run; None: the parent
 
-    def deliver(self, book: Book, events: list[Event]) -> None:
-        """Apply events to `book` and to the runs, in order; a trial's metrics go together."""
-        from mlflow.entities import Metric
+    def deliver(self, book: Book, batch: Batch) -> None:
+        """Bring to the runs what happened in a batch, after which the book stands as it does."""
+        if batch.started is not None:
+            self._start(book, batch.started)
+        for number, news in batch.trials.items():
+            self._trial(book.trials[number], news)
+        if batch.finished is not None:
+            self._finish(book, batch.finished)
 
-        metrics: dict[int, list[Metric]] = {}
-        for event in events:
-            book.apply(event)
-            match event["event"]:
-                case "start":
-                    self._start(book, event)
-                case "ask":
-                    self._ask(book.trials[event["trial"]], event)
-                case "begin":
-                    self._begin(book.trials[event["trial"]])
-                case "report":
-                    step = event["metrics"]["step"]
-                    metrics.setdefault(event["trial"], []).extend(
-                        Metric(name, event["metrics"][name], event["time"], step)
-                        for name in REPORT_METRICS
-                        if name in event["metrics"]
-                    )
-                case "end":
-                    self._log(event["trial"], metrics.pop(event["trial"], []))
-                    self._end(book.trials[event["trial"]], event)
-                case "finish":
-                    self._finish(book, event)
-        for number, points in metrics.items():
-            self._log(number, points)
+    def _trial(self, trial: Trial, news: News) -> None:
+        """One call for all values of a trial; the same ones twice are fine."""
+        run = self.runs[trial.number] if news.asked is None else self._ask(trial, news.asked)
+        ended = trial.shown in RUN_STATUS
+        self._log(
+            run,
+            news.points + (ends(trial) if ended else []),
+            {} if news.asked is None else flat(trial.config),
+            {"diffsweep.state": trial.shown} | (why(trial) if ended else {}),
+        )
+        if ended:
+            self.client.log_text(run, yaml_text(trial.config), "config.yaml")
+            self._samples(run, trial)
+            self.client.set_terminated(run, RUN_STATUS[trial.shown], trial.ended)
+        elif news.began and trial.ended is not None:  # it was paused, and its run closed
+            self.client.update_run(run, status="RUNNING")
 
-    def _log(self, number: int | None, points: list[Metric]) -> None:
-        for start in range(0, len(points), 1000):  # MLflow's limit for one call
-            self.client.log_batch(self.runs[number], metrics=points[start : start + 1000])
+    def _log(
+        self, run: str, points: list[Point], params: dict[str, Any], tags: dict[str, str]
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        metrics = [Metric(*point) for point in points]
+        while len(metrics) > MOST:
+            self.client.log_batch(run, metrics=metrics[:MOST])
+            metrics = metrics[MOST:]
+        self.client.log_batch(
+            run,
+            metrics,
+            [Param(key, in_yaml(value)) for key, value in params.items()],
+            [RunTag(key, value) for key, value in tags.items()],
+        )
 
     def _experiment(self, artifacts: Path | None) -> str:
         name = self.spec.experiment
@@ -149,13 +157,11 @@ class Store:
             self.client.set_tag(parent, "diffsweep.state", "running")
         self.client.log_text(parent, yaml_text(book.spec), "spec.yaml")
 
-    def _ask(self, trial: Trial, event: Event) -> None:
-        from mlflow.entities import Param
-
-        run = self._create(
+    def _ask(self, trial: Trial, time: int) -> str:
+        return self._create(
             trial.number,
             name(trial),
-            event["time"],
+            time,
             {
                 "mlflow.parentRunId": self.runs[None],
                 "diffsweep.trial": str(trial.number),
@@ -165,36 +171,6 @@ class Store:
                 "mlflow.runColor": colour(trial.optimizer, self.spec.optimizers),
             },
         )
-        params = [Param(key, in_yaml(value)) for key, value in flat(trial.config).items()]
-        self.client.log_batch(run, params=params)  # the same ones twice are fine
-
-    def _begin(self, trial: Trial) -> None:
-        self.client.set_tag(self.runs[trial.number], "diffsweep.state", "running")
-        if trial.ended is not None:  # it was paused, and its run closed
-            self.client.update_run(self.runs[trial.number], status="RUNNING")
-
-    def _end(self, trial: Trial, event: Event) -> None:
-        from mlflow.entities import Metric, RunTag
-
-        run, last = self.runs[trial.number], trial.reports[-1] if trial.reports else {}
-        metrics = [
-            Metric(name, last[name], event["time"], last["step"])
-            for name in END_METRICS
-            if last.get(name) is not None
-            and trial.shown != "paused"  # it may go on, and end later
-        ]
-        tags = [
-            RunTag("diffsweep.state", trial.shown),
-            RunTag("mlflow.note.content", describe_trial(trial)),
-        ]
-        if trial.why:
-            tags.append(RunTag("diffsweep.why", trial.why[-5000:]))
-        if why := last.get("quality_error"):
-            tags.append(RunTag("diffsweep.quality_error", why[:5000]))
-        self.client.log_batch(run, metrics=metrics, tags=tags)
-        self.client.log_text(run, yaml_text(trial.config), "config.yaml")
-        self._samples(run, trial)
-        self.client.set_terminated(run, RUN_STATUS[trial.shown], event["time"])
 
     def _samples(self, run: str, trial: Trial) -> None:
         """The sample grid of a trial, as an image at its last step."""
@@ -206,31 +182,23 @@ class Store:
                 self.client.log_image(run, image, key="samples", step=trial.reports[-1]["step"])
 
     def _finish(self, book: Book, event: Event) -> None:
-        from mlflow.entities import Metric
-
-        parent = self.runs[None]
-        self.client.set_tag(parent, "diffsweep.state", book.state)
-        self.client.set_tag(parent, "mlflow.note.content", describe_search(book))
-        points = [
-            Metric(
-                f"best_val_loss_{optimizer.replace(':', '.')}",
-                row["best"]["val_loss"],
-                event["time"],
-                0,
-            )
+        parent, time = self.runs[None], event["time"]
+        tags = {"diffsweep.state": book.state, "mlflow.note.content": describe_search(book)}
+        points: list[Point] = [
+            (f"best_val_loss_{optimizer.replace(':', '.')}", row["best"]["val_loss"], time, 0)
             for optimizer, row in by_optimizer(book).items()
             if row["best"]
         ]
         if (trial := best(book)) is not None:
-            self.client.set_tag(parent, "diffsweep.best_trial", str(trial.number))
+            tags["diffsweep.best_trial"] = str(trial.number)
             step, last = trial.reports[-1]["step"], trial.reports[-1]
             names = ("val_loss", *(f"val_loss_q{q}" for q in range(1, 5)))
-            points += [Metric(name, last[name], event["time"], step) for name in names]
+            points += [(name, last[name], time, step) for name in names]
             self.client.log_text(parent, yaml_text(trial.config), "best/config.yaml")
             self._samples(parent, trial)
         self._mark_front(book)
-        self._log(None, points)
-        self.client.set_terminated(parent, SEARCH_STATUS[book.state], event["time"])
+        self._log(parent, points, {}, tags)
+        self.client.set_terminated(parent, SEARCH_STATUS[book.state], time)
 
     def _mark_front(self, book: Book) -> None:
         """With several objectives, tag each complete trial: whether the front has it."""
@@ -239,6 +207,25 @@ class Store:
             for trial in ranked(book):
                 is_best = str(trial.number in best).lower()
                 self.client.set_tag(self.runs[trial.number], "diffsweep.pareto", is_best)
+
+
+def ends(trial: Trial) -> list[Point]:
+    """What is known of a trial at its end alone; one that is paused may go on."""
+    if trial.shown == "paused" or not trial.reports or trial.ended is None:
+        return []
+    last, time = trial.reports[-1], trial.ended
+    known = {name: last[name] for name in END_METRICS if last.get(name) is not None}
+    return [(name, value, time, last["step"]) for name, value in known.items()]
+
+
+def why(trial: Trial) -> dict[str, str]:
+    """What there is to read about a trial that has ended, as tags."""
+    tags = {"mlflow.note.content": describe_trial(trial)}
+    if trial.why:
+        tags["diffsweep.why"] = trial.why[-5000:]
+    if trial.reports and (error := trial.reports[-1].get("quality_error")):
+        tags["diffsweep.quality_error"] = error[:5000]
+    return tags
 
 
 def in_yaml(value: Any) -> str:

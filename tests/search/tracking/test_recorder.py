@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from support.servers import free_port, mlflow_server, wait_until
 from support.specs import make_spec
 
 from search.errors import BadInput, Fenced
+from search.history.book import Book
 from search.history.folder import Folder
 from search.history.home import Home
 from search.history.log import FORMAT, History
@@ -332,6 +334,44 @@ def test_a_lost_answer_makes_no_second_run(
         wait_until(lambda: recorder.undelivered == 0)
     assert len(lost) == 3
     assert_all_there(tracking_uri(spec, Home()), spec, folder)
+
+
+def test_a_trial_costs_four_calls_and_an_error_reads_nothing_again(
+    spec: SearchSpec, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "PERIOD", 0.01)
+    tell(folder.history, spec, folder.id)
+    applied, calls = [], Counter[str]()
+    apply, log = Book.apply, MlflowClient.log_batch
+    monkeypatch.setattr(Book, "apply", lambda *args: (applied.append(args), apply(*args))[1])
+
+    def fail_once(*args: Any, **kwargs: Any) -> None:
+        calls["log_batch"] += 1
+        if calls["log_batch"] == len(ENDS):
+            raise TimeoutError("no answer")
+        log(*args, **kwargs)
+
+    def count(name: str) -> None:
+        method = getattr(MlflowClient, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return method(*args, **kwargs)
+
+        monkeypatch.setattr(MlflowClient, name, counted)
+
+    for name in ("create_run", "set_tag", "update_run", "log_text", "set_terminated"):
+        count(name)
+    monkeypatch.setattr(MlflowClient, "log_batch", fail_once)
+    with Recorder(spec, folder, Home()) as recorder:
+        wait_until(lambda: recorder.undelivered == 0)
+    assert len(applied) == len(folder.history.read_bytes().splitlines())
+    assert_all_there(tracking_uri(spec, Home()), spec, folder)
+    again = len(ENDS) - 1  # delivered before the error, and once more after it
+    assert calls["create_run"] == len(ENDS) + 1
+    assert calls["log_batch"] == len(ENDS) + 1 + again + 1
+    assert calls["set_terminated"] == len(ENDS) + 1 + again
+    assert calls["update_run"] <= 1  # the parent's, after the error
 
 
 def test_undelivered_bytes_say_how_far_mlflow_lags(spec: SearchSpec, folder: Folder) -> None:
