@@ -118,8 +118,11 @@ def check_mlflow(home: Path, folder: Folder, uri: str | None = None) -> None:
 
 
 def check_study(folder: Folder) -> None:
-    """Nothing is left open in the Optuna study."""
+    """Nothing is left open in the Optuna study, or in those of the optimizers."""
     storage = JournalStorage(JournalFileBackend(str(folder.study)))
-    study = optuna.load_study(study_name=folder.id, storage=storage)
-    told: dict[str, Any] = Counter(trial.state.name for trial in study.get_trials())
-    assert set(told) <= {"COMPLETE", "PRUNED"}, json.dumps(told)
+    names = optuna.get_all_study_names(storage)
+    assert names and all(name.split("/")[0] == folder.id for name in names)
+    for name in names:
+        study = optuna.load_study(study_name=name, storage=storage)
+        told: dict[str, Any] = Counter(trial.state.name for trial in study.get_trials())
+        assert set(told) <= {"COMPLETE", "PRUNED"}, json.dumps(told)
