@@ -123,9 +123,11 @@ def test_every_yaml_block_is_a_spec_or_an_inventory(
     block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    left = [path for path in sys.path if not Path(path).is_relative_to(tmp_path.parent)]
+    monkeypatch.setattr(sys, "path", left)  # without modules of other tests, or of another page
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
-        monkeypatch.delitem(sys.modules, name)  # of another page
+        monkeypatch.delitem(sys.modules, name)
     write_python(block.page, tmp_path)
     path, named = tmp_path / "spec.yaml", re.search(r"^name:", block.text, re.M)
     path.write_text(block.text if named else f"name: x\n{block.text}")
