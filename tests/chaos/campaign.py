@@ -39,7 +39,7 @@ from search.history.home import Home
 from search.history.log import read_book
 
 VICTIMS = ("driver", "trial", "node", "server")
-LONGEST_WAIT, LONGEST_PAUSE = 12.0, 4.0  # seconds before a kill, and after it
+LONGEST_WAIT, LONGEST_PAUSE = 6.0, 4.0  # seconds before a kill, and after it
 RESUMES = 4  # at most, once nothing is killed any more
 GONE_IN = 60.0  # seconds in which processes have to end after their driver
 
