@@ -79,7 +79,8 @@ def remove(home: Home, search: str, dry_run: bool) -> Iterator[str]:
     size = sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
     word = "would delete" if dry_run else "deleted"
     if dry_run:
-        yield f"would delete its {len(delivered(folder)[1])} runs in MLflow"
+        offset, runs = delivered(folder)
+        yield f"would delete its {len(runs) + bool(offset)} runs in MLflow"  # its own run, too
     else:
         yield from forget(home, spec, folder.id)
         if folder.storage is not None:

@@ -74,7 +74,7 @@ class Gate:
         """Submit a search whose trials stand before this gate."""
         spec = laptop.spec(SPEC, f"{self.path.name}/spec.yaml")
         modules = Path(spec).parent / "modules"
-        modules.mkdir()
+        modules.mkdir(exist_ok=True)
         (modules / "gated.py").write_text(GATED.format(gate=str(self.path)))
         started: dict[str, Any] = laptop.get("submit", spec, *arguments)
         until(lambda: laptop.get("status", started["id"]), lambda s: s["trials"] == {"running": 2})

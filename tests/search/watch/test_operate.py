@@ -116,9 +116,12 @@ def test_kill_add_stop_resume_and_rm(tmp_path: Path) -> None:
     resume(home, folder.id, "--trials", "2")
     assert len(read_book(folder.history).trials) == TRIALS + 1 + 2
 
-    assert "would delete" in diffsweep(home, "rm", folder.id, "--dry-run")
+    runs = TRIALS + 1 + 2 + 1  # the search's own, too
+    assert f"would delete its {runs} runs in MLflow" in diffsweep(
+        home, "rm", folder.id, "--dry-run"
+    )
     assert folder.path.exists()
-    diffsweep(home, "rm", folder.id)
+    assert f"deleted its {runs} runs in MLflow" in diffsweep(home, "rm", folder.id)
     assert not folder.path.exists() and json.loads(diffsweep(home, "ls", "-o", "json")) == []
 
 
