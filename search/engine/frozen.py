@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -109,9 +110,15 @@ def telling(trials: Sequence[Trial], aims: Aims, seed: int) -> Sequence[Trial]:
     if len(ended) <= SHOWN:
         return trials
     best_first = [ended[place] for place in _order([trials[place] for place in ended], aims)]
-    rest = sorted(best_first[BEST:], key=lambda place: mix(seed, trials[place].number))
+    rest = sorted(best_first[BEST:], key=lambda place: _lot(seed, trials[place].number))
     shown = {*best_first[:BEST], *rest[: SHOWN - BEST]}
     return [t for place, t in enumerate(trials) if place in shown or t.state in AT_WORK]
+
+
+@cache
+def _lot(seed: int, number: int) -> int:
+    """What a trial drew, once for all proposals."""
+    return mix(seed, number)
 
 
 def _order(ended: Sequence[Trial], aims: Aims) -> list[int]:

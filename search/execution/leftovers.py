@@ -15,7 +15,7 @@ from search.takeaway.files import export_best
 from trainable.actor.kept import CHECKPOINT
 from trainable.base.storage import StorageError
 
-KEPT = 3  # best complete trials whose checkpoints stay, beside the front and each optimizer's
+BEST = 3  # best complete trials whose checkpoints stay, beside the front and each optimizer's
 SHARE = 0.02  # of the trials there are: so many checkpoints more than needed may lie there
 
 logger = logging.getLogger("diffsweep.leftovers")
@@ -85,7 +85,7 @@ def drop(folder: Folder, number: int) -> None:
 def unwanted(engine: Engine) -> Iterator[int]:
     """The trials whose checkpoints nobody can want any more."""
     book = engine.book
-    wanted = {trial.number for trial in (*ranked(book)[:KEPT], *front(book))}
+    wanted = {trial.number for trial in (*ranked(book)[:BEST], *front(book))}
     for optimizer in engine.spec.optimizers:
         wanted |= {trial.number for trial in ranked(book, optimizer)[:1]}
     for trial in book.trials.values():
