@@ -98,15 +98,17 @@ def check_nothing_lost(home: Path, folder: Folder, tracking: str | None = None) 
     check_study(folder)
 
 
-def check_mlflow(home: Path, folder: Folder, uri: str | None = None) -> None:
+def check_mlflow(
+    home: Path, folder: Folder, uri: str | None = None, experiment: str = "killed"
+) -> None:
     """One run for each trial and one for the search, every metric once, all closed."""
     book, client = read_book(folder.history), MlflowClient(uri or f"sqlite:///{home}/mlflow.db")
-    (experiment,) = [e for e in client.search_experiments() if e.name == "killed"]
-    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    (found,) = [e for e in client.search_experiments() if e.name == experiment]
+    runs = client.search_runs([found.experiment_id], max_results=1000)
     children = {
         int(r.data.tags["diffsweep.trial"]): r for r in runs if "diffsweep.trial" in r.data.tags
     }
-    assert len(runs) == TRIALS + 1 and sorted(children) == sorted(book.trials)
+    assert len(runs) == len(book.trials) + 1 and sorted(children) == sorted(book.trials)
     assert all(run.info.status != "RUNNING" for run in runs)
     for number, run in children.items():
         trial = book.trials[number]
