@@ -37,7 +37,20 @@ class Engine(Turns):
         """A trial's process is gone, and Tune starts it again."""
         self.heard.pop(number, None)
         if number in self.active:
+            self.losses[number] += 1
             self._write("lose", trial=number)
+
+    def give_up(self, number: int) -> None:
+        """A trial's process is gone, and Tune does not start it again: not if that was lost while
+        it started, however few were lost before. Then it has another turn.
+        """
+        self.lose(number)
+        if self.losses[number] > self.spec.retries:
+            lost = f"infrastructure: its process was lost {self.losses[number]} times"
+            self.end(number, "failed", lost)
+        elif number in self.active:
+            self.active.discard(number)
+            self.cut.append(number)
 
     def report(self, number: int, metrics: dict[str, Any]) -> bool:
         """Take in a report and say whether the trial goes on.

@@ -7,6 +7,7 @@ from the book: built on a history that already has events, it stands where their
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ class Turns:
     stopwatch: Callable[[], float] = time.monotonic  # seconds, of silence
     active: set[int] = field(default_factory=set)  # trials that a process works on, or will
     heard: dict[int, float] = field(default_factory=dict)  # of those at work, when they last spoke
+    losses: Counter[int] = field(default_factory=Counter)  # of processes, by trial
     over: bool = False  # nothing was left to begin when no trial was at work
 
     def __post_init__(self) -> None:

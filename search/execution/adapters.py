@@ -94,9 +94,11 @@ class EngineSearcher(Adapter, Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         number = self.at_work.pop(trial_id, None)
-        if error and number in self.engine.active:
-            why = f"infrastructure: its process was lost {self.engine.spec.retries + 1} times"
-            self.engine.end(number, "failed", why)
+        try:
+            if error and number is not None:
+                self.engine.give_up(number)
+        except Exception as fault:
+            self.fail(fault)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Nothing to save: the history has it all."""

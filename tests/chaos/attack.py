@@ -21,6 +21,7 @@ from support.services import BUCKET
 from victims import SERVICES, Victims, send, wait_until
 
 from search.history.folder import Folder
+from search.history.lock import DriverLock
 from search.history.log import events
 
 PATIENCE = 240.0  # seconds for what takes some on a busy machine
@@ -69,7 +70,7 @@ class Attack:
             **{key: value for key, value in os.environ.items() if not key.startswith(without)},
             "PYTHONPATH": str(ROOT),
             "DIFFSWEEP_HOME": str(self.home),
-            "TMPDIR": str(temporary),  # so it is seen what stays there
+            "TMPDIR": str(temporary),  # of its own, so it is seen what stays there
             "OMP_NUM_THREADS": "1",
             "CHAOS_LEDGER": str(self.ledger),
             "CHAOS_PACE": str(self.plan.pace),
@@ -157,6 +158,9 @@ class Attack:
 
     def _hit(self, strike: Strike, victims: list[psutil.Process]) -> None:
         self.struck.append((strike.victim, strike.way))
+        with (self.root / "strikes.txt").open("a") as log:
+            pids = [one.pid for one in victims]
+            print(int(time.time() * 1000), strike.way, strike.victim, pids, file=log)
         if strike.way == "freeze":
             send(victims, signal.SIGSTOP)
             time.sleep(strike.pause)
@@ -189,13 +193,14 @@ class Attack:
         raise AssertionError(f"it does not end: {self.output}")
 
     def _check(self) -> None:
-        """Nothing is lost, and nothing is left: no process, no temporary file, no traceback."""
+        """Nothing is lost, and nothing is left: no process and no lock; no traceback was shown."""
         send(self.victims.of("host"), signal.SIGKILL)  # it was ours
         _, alive = psutil.wait_procs(self.victims.left(), GONE_IN)
         left = [" ".join(one.cmdline())[:80] for one in alive if one.is_running()]
         assert not left, f"still running: {left}"
         check_all(self.home, self.folder, self.uri, self.ledger)
-        temporary = sorted(path.name for path in (self.root / "t").iterdir())
-        assert not temporary, f"left in the folder for temporary files: {temporary}"
+        locks = list((self.root / "t").glob("*/driver.lock"))  # of Ray's folders
+        held = [path for path in locks if DriverLock.held(path)]
+        assert not held, f"nobody may remove these: {held}"
         told = (self.root / "output.txt").read_text()
         assert "Traceback" not in told, told[told.index("Traceback") :][:3000]

@@ -53,15 +53,15 @@ class Victims:
         if not raylets or self.of("host"):
             return
         (gcs,) = (word for word in raylets[0].cmdline() if word.startswith("--gcs-address="))
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-        command += [f"--address={gcs.partition('=')[2]}", "--node-ip-address=127.0.0.1"]
+        command = [sys.executable, str(Path(__file__).parent / "host.py"), gcs.partition("=")[2]]
         try:
-            environment = raylets[0].environ() | {"RAY_OVERRIDE_RESOURCES": '{"CPU": 2}'}
+            environment = raylets[0].environ()
         except psutil.Error:  # it has ended
             return
+        del environment["RAY_OVERRIDE_RESOURCES"]
         with (self.root / "host.log").open("ab") as log:
             subprocess.Popen(
-                [*command, "--disable-usage-stats"],
+                [*command, "2"],
                 cwd=self.host,
                 env=environment,
                 stdout=log,

@@ -101,3 +101,18 @@ def test_a_trial_whose_process_is_lost_waits_for_another(engine: Engine, folder:
     assert engine.book.trials[0].state == "running"
     callback.on_trial_recover(0, [], tune_trial)
     assert engine.book.trials[0].state == "pending" and engine.book.trials[0].began is None
+
+
+def test_a_process_lost_while_it_starts_is_not_the_end_of_its_trial(
+    engine: Engine, folder: Folder
+) -> None:
+    searcher = EngineSearcher(engine, folder, 2, {}, lambda: None)  # type: ignore[arg-type]
+    number = searcher.suggest("a")["number"]
+    for turn in range(engine.spec.retries):  # Tune gives up a trial that had not begun
+        searcher.on_trial_complete("abcdef"[turn], error=True)
+        assert engine.book.trials[number].state == "pending"
+        assert searcher.suggest("abcdef"[turn + 1])["number"] == number
+    searcher.on_trial_complete("abcdef"[engine.spec.retries], error=True)
+    trial = engine.book.trials[number]
+    assert trial.state == "failed" and trial.why == "infrastructure: its process was lost 4 times"
+    assert searcher.suggest("z")["number"] != number
