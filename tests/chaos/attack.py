@@ -18,7 +18,7 @@ from checks import check_all
 from plans import Plan, Strike
 from support.paths import ROOT
 from support.services import BUCKET
-from victims import SERVICES, Victims, send, wait_until
+from victims import SERVICES, Victims, in_folder, send, wait_until
 
 from search.history.folder import Folder
 from search.history.lock import DriverLock
@@ -194,7 +194,7 @@ class Attack:
 
     def _check(self) -> None:
         """Nothing is lost, and nothing is left: no process and no lock; no traceback was shown."""
-        send(self.victims.of("host"), signal.SIGKILL)  # it was ours
+        send(in_folder(self.victims.host), signal.SIGKILL)  # it was ours
         _, alive = psutil.wait_procs(self.victims.left(), GONE_IN)
         left = [" ".join(one.cmdline())[:80] for one in alive if one.is_running()]
         assert not left, f"still running: {left}"

@@ -41,7 +41,7 @@ class Plan:
 def plan(seed: int, strikes: int) -> Plan:
     draw = random.Random(seed)
     storage, server = draw.choice([None, "folder", "s3", "s3"]), draw.random() < 0.5
-    host = storage is not None and draw.random() < 0.5  # nothing else is shared by hosts
+    host = storage is not None and draw.random() < 0.3  # nothing else is shared by hosts
     return Plan(
         seed,
         spec_of(draw, strikes),

@@ -50,7 +50,7 @@ class Victims:
     def join_host(self) -> None:
         """Have another host join the Ray of the search, if that is up and has none."""
         raylets = [one for one in self.of("node") if "--gcs-address" in " ".join(one.cmdline())]
-        if not raylets or self.of("host"):
+        if not raylets or in_folder(self.host):
             return
         (gcs,) = (word for word in raylets[0].cmdline() if word.startswith("--gcs-address="))
         command = [sys.executable, str(Path(__file__).parent / "host.py"), gcs.partition("=")[2]]
@@ -72,13 +72,14 @@ class Victims:
     def of(self, victim: str, lot: float = 0.0) -> list[psutil.Process]:
         """The processes that make up a victim, as they are now; none if it is not there."""
         if victim == "host":
-            return in_folder(self.host)
+            found = in_folder(self.host)
+            return found if any(is_raylet(one) for one in found) else []  # it has not joined yet
         if victim in SERVICES:
             service = self.services[victim].process
             alive = service is not None and service.poll() is None
             return family(psutil.Process(service.pid)) if alive else []
         if victim == "node":
-            return [one for one in in_folder(self.here) if Path(program(one)).name == "raylet"]
+            return [one for one in in_folder(self.here) if is_raylet(one)]
         found = [one for one in in_folder(self.root) if is_trial(program(one))]
         return found[int(lot * len(found)) :][:1]
 
@@ -133,6 +134,10 @@ def program(process: psutil.Process) -> str:
         return next(iter(process.cmdline()), "")
     except psutil.Error:
         return ""
+
+
+def is_raylet(process: psutil.Process) -> bool:
+    return Path(program(process)).name == "raylet"
 
 
 def is_trial(name: str) -> bool:
