@@ -176,6 +176,7 @@ class Attack:
 
     def _resume(self) -> None:
         self.resumes += 1
+        send(in_folder(self.victims.host), signal.SIGKILL)  # it waits for a Ray that is gone
         self._begin("resume", self.folder.id)
 
     def _finish(self) -> None:
