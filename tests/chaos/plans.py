@@ -112,7 +112,7 @@ def strikes_of(
     found = []
     for _ in range(count):
         ((victim, way),) = draw.choices(list(ways), list(ways.values()))
-        when = draw.choice(["work", "work", "work", "any"])
+        when = draw.choice(["work", "any"])
         longest = LONGEST_WAIT if when == "work" else 4 * LONGEST_WAIT
         waits = draw.uniform(0, longest), draw.uniform(0, LONGEST_PAUSE)
         found.append(Strike(victim, way, when, *waits, draw.random()))
