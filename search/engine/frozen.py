@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.engine.designs import mix
-from search.engine.pareto import Aims, layers, signed
+from search.engine.pareto import Aims, Point, layers, signed
 from search.history.book import AT_WORK, CUT, Trial
 from search.spec.shelves import SAMPLERS
 from search.spec.space import Space, distributions
@@ -128,7 +128,7 @@ def _order(ended: Sequence[Trial], aims: Aims) -> list[int]:
         depth = layers(lasts)
         return sorted(range(len(ended)), key=lambda place: (depth[place], lasts[place]))
 
-    def merit(place: int) -> tuple[bool, bool, int, list[float]]:
+    def merit(place: int) -> tuple[bool, bool, int, Point]:
         trial = ended[place]
         done = trial.state == "complete"
         return trial.state == "diverged", not done, 0 if done else -trial.samples, lasts[place]

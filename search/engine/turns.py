@@ -43,7 +43,8 @@ class Turns:
     def __post_init__(self) -> None:
         spec, self.book = self.spec, self.history.book
         self.metric, self.mode = spec.aims[0]
-        self.arms, self.held = Arms(spec, self.book), Held(self.metric, self.mode)
+        self.arms = Arms(spec, self.book)
+        self.held = Held(self.book.trials, self.metric, self.mode)
         for trial in self.book.searched:
             self.held.update(trial)
         self.book.watchers.append(self._hold)

@@ -26,6 +26,7 @@ class Trial:
     baseline: bool = False
     state: str = "pending"
     reports: list[dict[str, Any]] = field(default_factory=list)
+    came: list[int] = field(default_factory=list)  # for each: how many the search had had before
     why: str | None = None  # it ended as it did
     began: int | None = None  # ms since the epoch; None while no process is at it
     reported: int | None = None
@@ -96,6 +97,7 @@ class Book:
     watchers: list[Callable[[Trial], None]] = field(default_factory=list, compare=False)
     asked: Counter[str] = field(default_factory=Counter)  # trials by optimizer, of all stages
     spent: Counter[str] = field(default_factory=Counter)  # samples of the search, by optimizer
+    reports: int = 0  # of all trials
     at_work: dict[int, Trial] = field(default_factory=dict)  # those that have a process
     seconds_of: dict[str, float] = field(
         default_factory=lambda: defaultdict(float)
@@ -159,6 +161,8 @@ class Book:
                 if trial.stage == "search":
                     self.spent[trial.optimizer] += event["metrics"]["samples"] - trial.samples
                 trial.reports.append(event["metrics"])
+                trial.came.append(self.reports)
+                self.reports += 1
                 trial.reported = event["time"]
             case "end":
                 trial = self.trials[event["trial"]]

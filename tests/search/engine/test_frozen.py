@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as some
+from support.trials import made
 
 from search.engine.frozen import BEST, SHOWN, telling
-from search.engine.pareto import dominates, layers
+from search.engine.pareto import layers
 from search.history.book import Trial
 
 ONE, TWO = [("val_loss", "min")], [("val_loss", "min"), ("bytes", "max")]
-VALUES = some.sampled_from([0.0, 1.0, 2.0, 3.0, 4.0, float("inf")])
 
 
 def ended(number: int, state: str = "complete") -> Trial:
     """A trial with a loss of its own, in no order."""
     loss = (number * 7919 % 10_007) / 10_007
     report = {"samples": 10, "val_loss": loss, "bytes": number % 5}
-    return Trial(number, "search", {}, {}, state=state, reports=[report])
+    return made(number, [report], state)
 
 
 def test_few_trials_are_shown_as_they_are() -> None:
@@ -65,12 +63,3 @@ def test_of_several_objectives_the_front_is_shown() -> None:
     points = [(t.reports[-1]["val_loss"], -t.reports[-1]["bytes"]) for t in trials]
     front = {t.number for t, depth in zip(trials, layers(points), strict=True) if depth == 0}
     assert front <= {trial.number for trial in telling(trials, TWO, 0)}
-
-
-@given(some.integers(1, 4).flatmap(lambda n: some.lists(some.tuples(*[VALUES] * n), max_size=40)))
-def test_layers_are_fronts_one_behind_the_other(points: list[tuple[float, ...]]) -> None:
-    found, left, depth = layers(points), set(range(len(points))), 0
-    while left:
-        front = {i for i in left if not any(dominates(points[j], points[i]) for j in left)}
-        assert front == {i for i in range(len(points)) if found[i] == depth}
-        left, depth = left - front, depth + 1

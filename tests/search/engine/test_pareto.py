@@ -8,16 +8,19 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as some
 from support.books import Writer, curve
 from support.engines import run, start
 from support.specs import make_spec
+from support.trials import made
 
 from cluster.cli import cli
 from search.answer.content import report_of
 from search.answer.report import write_report
 from search.engine.analysis import front, pareto, ranked
 from search.engine.asha import Asha, Results
-from search.engine.pareto import layers, order
+from search.engine.pareto import Fronts, Point, dominates, layers, order
 from search.errors import BadInput
 from search.history.book import ENDED, Book, Trial
 from search.history.home import Home
@@ -25,6 +28,7 @@ from search.spec.loading import load_spec
 from search.watch.status import list_trials, status_of
 
 TWO = [{"metric": "val_loss"}, {"metric": "optimizer_bytes"}]
+VALUES = some.sampled_from([0.0, 1.0, 2.0, 3.0, 4.0, float("inf")])
 AIMS = [("val_loss", "min"), ("optimizer_bytes", "min")]
 
 
@@ -50,6 +54,34 @@ def test_layers_are_fronts_one_behind_the_other() -> None:
     points = [(1.0, 3.0), (2.0, 2.0), (3.0, 3.0), (3.0, 1.0), (4.0, 4.0)]
     assert layers(points) == [0, 0, 1, 0, 2]
     assert layers([(1.0, 1.0), (1.0, 1.0)]) == [0, 0]  # equal ones don't beat each other
+
+
+@given(some.integers(1, 4).flatmap(lambda n: some.lists(some.tuples(*[VALUES] * n), max_size=40)))
+def test_layers_are_what_remains_undominated_once_those_before_are_away(
+    points: list[tuple[float, ...]],
+) -> None:
+    found, left, depth = layers(points), set(range(len(points))), 0
+    while left:
+        front = {i for i in left if not any(dominates(points[j], points[i]) for j in left)}
+        assert front == {i for i in range(len(points)) if found[i] == depth}
+        left, depth = left - front, depth + 1
+
+
+@given(
+    some.integers(1, 3).flatmap(
+        lambda n: some.tuples(*[some.lists(some.tuples(*[VALUES] * n), max_size=30)] * 2)
+    )
+)
+def test_a_later_point_lies_in_the_first_front_that_does_not_dominate_it(
+    points: tuple[list[Point], list[Point]],
+) -> None:
+    first, later = points
+    fronts, depth = Fronts(first), layers(first)
+    for point in later:
+        behind = {d for one, d in zip(first, depth, strict=True) if dominates(one, point)}
+        assert fronts.place(point) == (max(behind) + 1 if behind else 0)
+    few = Fronts(first, most=2)
+    assert few.fronts == fronts.fronts[:2]
 
 
 def test_a_missing_objective_is_as_bad_as_can_be_and_max_turns_the_order() -> None:
@@ -80,14 +112,14 @@ def test_a_rung_keeps_what_nothing_beats_in_all_objectives() -> None:
 
     def at_rung(number: int, loss: float, size: int) -> Trial:
         report = {"samples": 10, "step": 1, "val_loss": loss, "optimizer_bytes": size}
-        return Trial(number, "search", {}, {}, state="paused", reports=[report])
+        return made(number, [report])
 
     heavy = [at_rung(n, 0.1 + 0.1 * n, 800) for n in range(3)]
     light = at_rung(3, 0.9, 0)
-    assert rule._ranking(0, [*heavy, light]) == [0, 3, 1, 2]
-    assert rule._best(0, [*heavy, light], 0) == [0, 3]
+    assert rule.ranking(0, [*heavy, light]) == [0, 3, 1, 2]
+    assert rule.best(0, [*heavy, light], 0) == [0, 3]
     by_loss_alone = Asha((10, 20), 2, Results("val_loss", "min"))
-    assert by_loss_alone._best(0, [*heavy, light], 0) == [0, 1]
+    assert by_loss_alone.best(0, [*heavy, light], 0) == [0, 1]
 
 
 @pytest.mark.parametrize("kind", ["tpe", "random", "qmc"])

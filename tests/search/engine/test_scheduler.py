@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 from support.specs import SMALL, make_spec
-from support.trials import trial
+from support.trials import made, trial
 
 from search.engine.asha import Asha, Results
 from search.engine.scheduler import Hyperband, Median, build_scheduler, rung_levels
-from search.history.book import Trial
 
 LOSS = Results("val_loss", "min")
 
@@ -68,14 +67,14 @@ def test_an_ended_trial_is_never_promoted_and_takes_no_ones_place() -> None:
 def test_a_report_without_a_number_is_no_result() -> None:
     broken = trial(0, float("nan"))
     others = [trial(n, 0.5, state="paused") for n in (1, 2)]
-    assert asha()._ranking(0, [broken, *others]) == [1, 2]
-    missing = Trial(3, "search", {}, {}, reports=[{"samples": 10, "step": 1}])
-    assert asha()._ranking(0, [missing, *others]) == [1, 2]
+    assert asha().ranking(0, [broken, *others]) == [1, 2]
+    missing = made(3, [{"samples": 10, "step": 1}], "pending")
+    assert asha().ranking(0, [missing, *others]) == [1, 2]
 
 
 def test_a_late_report_does_not_fill_a_lower_rung() -> None:
     late = trial(0, 0.1, every=25)  # its first report is beyond the rung at 20
-    assert [asha()._ranking(i, [late]) for i in range(3)] == [[], [0], []]
+    assert [asha().ranking(i, [late]) for i in range(3)] == [[], [0], []]
 
 
 def test_maximizing_turns_the_order() -> None:
@@ -163,4 +162,5 @@ def test_with_several_objectives_no_trial_is_given_up() -> None:
     assert rule.hopeless(peers, 1) == []
     newer = trial(5, 0.9)
     newer.reports[0]["optimizer_bytes"] = 7.0
-    assert two.order([t.reports[0] for t in (*peers, newer)]).index(4) < 4  # it was the last
+    assert rule.ranking(0, peers)[-1] == 4
+    assert rule.ranking(0, [*peers, newer]).index(4) < 4
