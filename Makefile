@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 SYNE := tests/bench/.venv-syne
 
 .PHONY: help install run test slow chaos lab known-results check fix pictures ui clean
-.PHONY: bench bench-search bench-trial bench-slots bench-scale
+.PHONY: bench bench-answer bench-search bench-trial bench-slots bench-scale
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -71,6 +71,9 @@ bench-slots: $(INSTALLED)  ## the share of a search's time that goes into traini
 
 bench-scale: $(INSTALLED)  ## what thousands of trials cost the driver (ten minutes)
 	@$(BIN)/python tests/bench/bench_scale.py
+
+bench-answer: $(INSTALLED)  ## how often the words of a report are wrong, by simulation (ten minutes)
+	@$(BIN)/python tests/bench/bench_answer.py
 
 pictures: $(INSTALLED)  ## the pictures of the README, from the newest search of `make run`; needs Chromium
 	@$(BIN)/python tests/pictures/take.py

@@ -145,9 +145,9 @@ def report(search: str, margin: float | None, cluster: str | None, output: str) 
     from cluster.remote import seen
     from cluster.remote.located import locate
     from search.answer.report import show_answer, write_report
-    from search.answer.verdict import MARGIN
     from search.history.folder import Folder
     from search.history.home import Home
+    from search.judging.comparing import MARGIN
     from search.takeaway.publish import publish
     from search.watch.status import open_book
 

@@ -135,7 +135,9 @@ def resume(
 @click.argument("search")
 @click.option("--top", type=click.IntRange(min=1), help="How many winners; 1 unless set.")
 @click.option("--per", type=click.Choice(["optimizer", "search"]), help="Winners of what.")
-@click.option("--seeds", type=click.IntRange(min=2), help="Fresh seeds for each; 5 unless set.")
+@click.option(
+    "--seeds", type=click.IntRange(min=2), help="Fresh seeds; 3 to 12, as needed, unless set."
+)
 @CLUSTER
 @WAIT
 @OUTPUT

@@ -6,8 +6,16 @@ from collections import Counter
 from importlib.metadata import version
 from typing import Any
 
+from search.answer.advice import next_steps, warnings_of
 from search.answer.describe import name as trial_name
-from search.answer.insight import expected_best, importance, learning_rates, rungs, stability
+from search.answer.insight import (
+    expected_best,
+    importance,
+    learning_rates,
+    luck_of,
+    rungs,
+    stability,
+)
 from search.answer.standing import (
     Contender,
     Standing,
@@ -15,14 +23,21 @@ from search.answer.standing import (
     seconds,
     spent,
     standing,
+)
+from search.answer.wording import answer, how_sure, sentence_at_equal_time
+from search.engine.analysis import by_optimizer, objective, pareto, ranked
+from search.engine.confirm import (
+    asked_for,
+    planned,
+    replicates_of,
+    seeds_of,
+    selecting,
+    selects,
     test_metric,
 )
-from search.answer.verdict import CONFIDENCE, MARGIN
-from search.answer.wording import answer, next_steps, sentence_at_equal_time, warnings_of
-from search.engine.analysis import by_optimizer, objective, pareto, ranked
-from search.engine.confirm import asked_for, planned, seeds_of
 from search.engine.pareto import better
 from search.history.book import Book, Trial
+from search.judging.comparing import ERROR_RATE, MARGIN
 
 PACKAGES = ("diffsweep", "torch", "ray", "optuna", "mlflow")
 WINNER_METRICS = ("quality_mmd", "quality_fd", "quality_coverage")
@@ -45,16 +60,17 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         "optimizers": _optimizers(book, stood),
         "confirm": [_confirm_trial(trial, stood) for trial in book.stage("confirm")],
         "margin": margin,
-        "confidence": CONFIDENCE,
+        "confidence": 1 - ERROR_RATE,
+        "error_rate": ERROR_RATE,
+        "replicates": replicates_of(book),
+        "take": stood.take(),
         "verdicts": [verdict.json() for verdict in stood.verdicts],
-        "equal_time": {
-            "seconds": stood.equal_time,
-            "verdicts": [verdict.json() for verdict in stood.at_equal_time],
-        },
+        "equal_time": _equal_time(stood),
         "quality": {m: [v.json() for v in verdicts] for m, verdicts in stood.quality.items()},
         "quality_references": _references(book),
         "quality_errors": _quality_errors(book),
         "before": _before(book),
+        "diverged": {c.name: _diverged(c) for c in stood.diverged},
         "unstable": [contender.name for contender in stood.unstable],
         "rungs": rungs(book),
         "spec": spec,
@@ -63,8 +79,23 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
     content["warnings"] = warnings_of(content)
     content["answer"] = answer(content)
     content["answer_at_equal_time"] = sentence_at_equal_time(content)
+    content["how_sure"] = how_sure(content)
     content["next"] = next_steps(content)
     return content
+
+
+def _equal_time(stood: Standing) -> dict[str, Any]:
+    timed = stood.equal_time
+    if timed is None:
+        return {"seconds": None, "verdicts": [], "cut": []}
+    verdicts = [verdict.json() for verdict in timed.verdicts]
+    return {"seconds": timed.seconds, "verdicts": verdicts, "cut": timed.cut}
+
+
+def _diverged(contender: Contender) -> dict[str, int]:
+    """On how many of its fresh seeds a contender diverged."""
+    lost = len(contender.diverged)
+    return {"seeds": lost, "of": lost + len(contender.trials) + len(contender.lost)}
 
 
 def _data(book: Book) -> dict[str, Any]:
@@ -137,9 +168,23 @@ def _seeds(book: Book, stood: Standing) -> dict[str, Any]:
     return {
         "search": book.spec["trial"]["seed"],
         "sampler": book.spec["sampler"]["seed"],
-        "confirm": seeds_of(book, wanted) if wanted else [],
-        "judged": stood.seeds,
+        "confirm": _confirm_seeds(book),
+        "selected_on": selecting(book) if wanted and selects(wanted, replicates_of(book)) else [],
+        "judged": _judged(stood),
     }
+
+
+def _confirm_seeds(book: Book) -> list[int]:
+    """Fresh seeds that were asked for to be judged."""
+    wanted = asked_for(book)
+    asked = {trial.config["seed"] for trial in book.stage("confirm")}
+    return [seed for seed in seeds_of(book, wanted) if seed in asked] if wanted else []
+
+
+def _judged(stood: Standing) -> list[int]:
+    """Seeds on which two contenders or more were compared."""
+    counts = Counter(seed for contender in stood.contenders for seed in contender.trials)
+    return sorted(seed for seed, count in counts.items() if count > 1 or seed in stood.seeds)
 
 
 def _optimizers(book: Book, stood: Standing) -> dict[str, Any]:
@@ -148,8 +193,8 @@ def _optimizers(book: Book, stood: Standing) -> dict[str, Any]:
     bests = sorted((r["best"][searched] for r in _with_best(book, rows)), key=better(mode))
     runner_up = bests[1] if len(bests) > 1 else None
     for name, row in rows.items():
-        mine = [c for c in (*stood.contenders, *stood.unstable) if c.source.optimizer == name]
-        said = [confirmed(stood, c, metric) for c in mine]
+        mine = [c for c in stood.everyone if c.source.optimizer == name]
+        said = [confirmed(c, metric) for c in mine]
         known = [one for one in said if one.get("mean") is not None]
         top: Trial | None = next(iter(ranked(book, name)), None)
         row |= {
@@ -167,7 +212,8 @@ def _optimizers(book: Book, stood: Standing) -> dict[str, Any]:
             "stopped_share": row["pruned"] / row["trials"] if row["trials"] else None,
             "learning_rate": learning_rates(book, name),
             "stability": stability(book, name),
-            "expected_best": expected_best(book, name),
+            "expected_best": (expected := expected_best(book, name)),
+            "luck": luck_of(expected),
             "importance": importance(book, name),
         }
     return rows
@@ -211,8 +257,7 @@ def reached(trial: Trial, metric: str, value: float | None, mode: str) -> dict[s
 
 
 def _confirm_trial(trial: Trial, stood: Standing) -> dict[str, Any]:
-    everyone: tuple[Contender, ...] = (*stood.contenders, *stood.unstable)
-    names = {c.source.number: c.name for c in everyone}
+    names = {source.number: c.name for c in stood.everyone for source in c.sources}
     last = trial.reports[-1] if trial.reports else {}
     kept = {k: v for k, v in last.items() if k.startswith(("test_", "val_", "quality_"))}
     return {

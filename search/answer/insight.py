@@ -7,7 +7,6 @@ leaders say nothing about it.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -23,20 +22,25 @@ from search.spec.shelves import SCHEDULERS
 from search.spec.spec import SearchSpec
 
 BASIN = 0.05  # a learning rate belongs to the basin if its loss is within this of the best
-EDGE = 0.05  # of a range's width: a best so near an end may lie beyond it
-RESAMPLES = 500
+ENOUGH_FOR_EDGE = 3  # learning rates that were tried
 EACH = 100  # trials up to which a curve has a point for each
 ENOUGH_FOR_IMPORTANCE = 10  # complete trials of one optimizer
 ENOUGH_FOR_RANKS = 5  # trials that went all the way
 
 
 def learning_rates(book: Book, name: str) -> dict[str, Any]:
-    """The best learning rate of an optimizer, the basin around it, and if it lies at an edge."""
+    """The best learning rate of an optimizer, the basin around it, and if it is the last tried."""
     metric = objective(book)[0]
     trials = ranked(book, name)
     space = SearchSpec.model_validate(book.spec).space.optimizer[name]["lr"]
     ends = [float(end) for end in space.ends if isinstance(end, int | float)]
+    tried = {
+        trial.config["optimizer"]["lr"]
+        for trial in book.stage("search")
+        if trial.optimizer == name and (trial.reports or trial.state == "diverged")
+    }
     content: dict[str, Any] = {"range": [min(ends), max(ends)], "best": None, "basin": None}
+    content["tried"] = len(tried)
     if not trials:
         return content | {"edge": None}
     best = trials[0].last(metric)
@@ -48,23 +52,22 @@ def learning_rates(book: Book, name: str) -> dict[str, Any]:
         if (value := trial.last(metric)) is not None and abs(value - best) <= bound
     ]
     lr = trials[0].config["optimizer"]["lr"]
-    return content | {"best": lr, "basin": [min(near), max(near)], "edge": edge(space, lr)}
+    return content | {"best": lr, "basin": [min(near), max(near)], "edge": edge(tried, lr)}
 
 
-def edge(space: Any, lr: float) -> str | None:
-    """low or high, if the value lies at that end of its range (or beyond)."""
-    if not isinstance(space, Range):
+def edge(tried: set[float], best: float) -> str | None:
+    """low or high, if the best is the smallest or the largest of three or more."""
+    if len(tried) < ENOUGH_FOR_EDGE:
         return None
-    low, high = (math.log(e) if space.log else e for e in (space.low, space.high))
-    place = ((math.log(lr) if space.log else lr) - low) / (high - low)
-    return "low" if place <= EDGE else "high" if place >= 1 - EDGE else None
+    return "low" if best <= min(tried) else "high" if best >= max(tried) else None
 
 
 def expected_best(book: Book, name: str) -> dict[str, Any] | None:
     """The best value to expect from k of an optimizer's trials drawn at random, k = 1, 2, ...
 
-    Dodge et al. 2019 (Show Your Work), without replacement; the band is a bootstrap over trials.
-    A trial that was stopped early counts with its last value, a diverged one with the worst.
+    Dodge et al. 2019 (Show Your Work), without replacement. It has no band: a bootstrap of a
+    minimum fails at its end (Tang et al. 2020, arXiv 2004.13705). A trial that was stopped early
+    counts with its last value, a diverged one with the worst.
     """
     metric, mode = objective(book)
     trials = [t for t in book.stage("search") if t.optimizer == name and t.reports]
@@ -78,16 +81,12 @@ def expected_best(book: Book, name: str) -> dict[str, Any] | None:
         [worst if v is None or d else v for v, d in zip(values, diverged, strict=True)]
     )
     full = SearchSpec.model_validate(book.spec).trial.samples
-    drawn = np.random.default_rng(0).choice(filled, (RESAMPLES, len(filled)))
     counts = counts_to(len(filled))
-    low, high = np.quantile(best_of(drawn, counts, mode), [0.025, 0.975], axis=0)
     cost = float(np.mean([t.samples for t in trials])) / full
     return {
         "trials": counts.tolist(),
         "full_trainings": (counts * cost).tolist(),
         "mean": best_of(filled, counts, mode).tolist(),
-        "low": low.tolist(),
-        "high": high.tolist(),
     }
 
 
@@ -117,43 +116,53 @@ def _log_choose(n: Any, k: Any) -> Any:
     return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
+def luck_of(expected: dict[str, Any] | None) -> float | None:
+    """How much worse the best would be with half as many trials, as a share: the search's luck."""
+    if expected is None or not expected["mean"][-1]:
+        return None
+    counts, means = expected["trials"], expected["mean"]
+    half = float(np.interp(counts[-1] / 2, counts, means))
+    return float(abs(half - means[-1]) / abs(means[-1]))
+
+
 def rungs(book: Book) -> list[dict[str, Any]]:
     """For each rung: how well ranks there agree with those at the end, and if it was overruled.
 
-    The correlation is the engine's own: corrected for who was let on, over all that got there
-    (see search/engine/correlation.py). `overruled` are optimizers of whose trials the rung at
-    last held none back, since its ranks were seen to mislead. `best_rank` is the winner's rank at
-    the rung among those that finished, as a share: above the share that a rung keeps, it came
-    through by luck.
+    With `equal`, of each optimizer by itself (`optimizers` names it), since its trials compete
+    with no others. The correlation is the engine's own: corrected for who was let on, over all
+    that got there (see search/engine/correlation.py). Where it is `overruled`, the rung at last
+    held none back, since its ranks were seen to mislead. `best_rank` is the winner's rank at the
+    rung among all that got there, as a share: above the share that a rung keeps, it came through
+    by luck.
     """
-    spec, done = SearchSpec.model_validate(book.spec), ranked(book)
+    spec = SearchSpec.model_validate(book.spec)
+    if spec.allocation == "adaptive":
+        return _rungs_of(book, spec, None)
+    return [row for name in spec.optimizers for row in _rungs_of(book, spec, name)]
+
+
+def _rungs_of(book: Book, spec: SearchSpec, name: str | None) -> list[dict[str, Any]]:
+    trials = [t for t in book.stage("search") if name in (None, t.optimizer)]
+    done, results = ranked(book, name), Results(*spec.aims[0])
     if len(done) < ENOUGH_FOR_RANKS:
         return []
-    trials, results = book.stage("search"), Results(*spec.aims[0])
     rule = Asha(rung_levels(spec), spec.scheduler.reduction_factor, results, measured=True)
-    groups = [[name] for name in spec.optimizers]
-    if spec.allocation == "adaptive":
-        groups = [spec.optimizers]
-    overruled: list[list[str]] = [[] for _ in rule.rungs]  # names of optimizers by rung
-    if SCHEDULERS[spec.scheduler.type].measures and spec.scheduler.grace_steps == "auto":
-        for names in groups:
-            first = rule.first_deciding([t for t in trials if t.optimizer in names])
-            for index in range(first):
-                overruled[index] += names
+    measures = SCHEDULERS[spec.scheduler.type].measures and spec.scheduler.grace_steps == "auto"
+    first = rule.first_deciding(trials) if measures else 0
     found: list[dict[str, Any]] = []
     for index, worth in enumerate(rule.worth(trials)):
-        values = [results.at(trial, rule.rungs, index) for trial in done]
-        place = (
-            sum(v is not None and v <= values[0] for v in values) if values[0] is not None else 0
-        )
+        here = [v for t in trials if (v := results.at(t, rule.rungs, index)) is not None]
+        best = results.at(done[0], rule.rungs, index)
+        place = None if best is None else sum(value <= best for value in here) / len(here)
         found.append(
             {
+                "optimizers": [] if name is None else [name],
                 "samples": rule.rungs[index],
-                "trials": sum(results.at(t, rule.rungs, index) is not None for t in trials),
+                "trials": len(here),
                 "correlation": worth,
-                "best_rank": place / len(done),
+                "best_rank": place,
                 "kept": 1 / spec.scheduler.reduction_factor,
-                "overruled": overruled[index],
+                "overruled": index < first,
             }
         )
     return found

@@ -19,7 +19,7 @@ from search.answer.tables import (
     stability_table,
     verdict_table,
 )
-from search.answer.wording import how_sure, told
+from search.answer.wording import told
 from search.engine.analysis import front_rows
 
 CSS = """
@@ -99,11 +99,10 @@ def _sections(
 
 
 TIME_NOTE = (
-    '<p class="note">At equal time: seed by seed, where each stood when the fastest '
-    "training of that seed was through; losses are read off the curves of the confirm "
-    "trials, a straight line between "
-    "reports. A learning rate schedule planned for the shorter time could do better than one that "
-    "is cut off. What else ran on the machine makes times vary, and the intervals wider.</p>"
+    '<p class="note">At equal time: where each stood when the fastest was through, by the mean '
+    "speed of each over its seeds; losses are read off the curves of the confirm trials, a "
+    "straight line between reports. A learning rate schedule planned for the shorter time could "
+    "do better than one that is cut off.</p>"
 )
 
 
@@ -136,7 +135,7 @@ def _top(content: dict[str, Any]) -> Iterator[str]:
         f"trainings ({search['training_seconds']:.0f} s of training)",
         "confirm": _confirm_line(content, confirm),
         **({"before tuning": _before_line(content)} if content["before"] else {}),
-        "how sure": how_sure(content),
+        "how sure": content["how_sure"],
     }
     cells = "".join(
         f'<tr><td>{key}</td><td class="text">{escape(value)}</td></tr>'

@@ -119,7 +119,6 @@ def best_found(book: Book, content: Context) -> tuple[Figure, str] | None:
             axes.plot(other["full_trainings"], other["mean"], color="#cccccc", lw=1)
         x = row["full_trainings"]
         axes.plot(x, row["mean"], marker=look.marker if few else "", ms=4, color=look.colour)
-        axes.fill_between(x, row["low"], row["high"], color=look.colour, alpha=0.15)
         axes.set_xlabel("compute, full trainings")
         each = x[0] or 1.0  # a trial's compute, a mean over those of the optimizer
         count = axes.secondary_xaxis("top", functions=scaled(each))
@@ -133,7 +132,6 @@ def best_found(book: Book, content: Context) -> tuple[Figure, str] | None:
             loss_axis(axes, means, metric, "best ", ends)
     handles = [
         Line2D([], [], color=GREY, marker="o", ms=4, label="one more trial at each marker"),
-        Patch(color=GREY, alpha=0.15, label="95 % of a bootstrap over its trials"),
         Line2D([], [], color="#cccccc", lw=1, label="the other optimizers"),
     ]
     figure.legend(handles=handles[not few :], loc="outside upper left", ncols=3)
@@ -226,18 +224,27 @@ def rung_ranks(book: Book, content: Context) -> tuple[Figure, str] | None:
     known = [rung for rung in content["rungs"] if rung["correlation"] is not None]
     if not known:
         return None
-    figure = Figure(figsize=(WIDTH, 2.8))
+    figure, styles = Figure(figsize=(WIDTH, 2.8)), looks(content)
     axes = figure.subplots()
-    share = [100 * rung["samples"] / content["budget"]["samples"] for rung in known]
-    axes.plot(share, [rung["correlation"] for rung in known], "o-", color=COLOURS[0])
+    groups = {tuple(rung["optimizers"]): None for rung in known}
+    for group in groups:
+        rungs = [rung for rung in known if tuple(rung["optimizers"]) == group]
+        share = [100 * rung["samples"] / content["budget"]["samples"] for rung in rungs]
+        colour = styles[group[0]].colour if group else COLOURS[0]
+        line: dict[str, Any] = {"color": colour, "ls": styles[group[0]].line if group else "-"}
+        axes.plot(
+            share, [r["correlation"] for r in rungs], marker="o", label=" ".join(group), **line
+        )
+        for x, rung in zip(share, rungs, strict=True):
+            if rung["overruled"]:
+                axes.plot(x, rung["correlation"], "o", mfc="white", mec=colour, ms=9)
+    if any(groups):
+        legend_above(figure, axes)
     axes.set_ylim(min(0, *(r["correlation"] for r in known)), 1.05)
     axes.set_xlim(0, 100)
     axes.set_xlabel("rung, % of the budget")
     axes.set_ylabel("rank correlation\nwith the final loss")
     axes.axhline(LEAST_WORTH, color="#888888", linestyle="--", linewidth=1)
-    for x, rung in zip(share, known, strict=True):
-        if rung["overruled"]:
-            axes.plot(x, rung["correlation"], "o", mfc="white", mec=COLOURS[0], ms=9)
     return figure, (
         "Spearman's, from rung to rung over those that went on, and corrected for who was let "
         "on. With measured grace, a rung below the dashed line is overruled (hollow): it holds "

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from search.answer.drawing import WIDTH, Context, legend_above, looks, loss_axis
-from search.answer.standing import Contender, spent, standing, test_metric
+from search.answer.standing import Contender, spent, standing
 from search.engine.analysis import objective, ranked
+from search.engine.confirm import test_metric
 from search.history.book import Book
 
 
@@ -32,9 +33,13 @@ def verdicts(book: Book, content: Context) -> tuple[Figure, str] | None:
         axes.set_title(f"{title}: others against {pairs[0]['a']}", fontsize=11, loc="left")
     note = (
         "Points are mean differences over seeds, bars their intervals, which hold for all pairs "
-        "at once. The grey band is the margin: a bar that touches it shows no difference."
+        "at once. The grey band is the margin: a bar beyond it is a claim (blue, full), one that "
+        "touches it is none. Hollow marks are as good as the best; grey ones are undecided."
     )
     return figure, note
+
+
+WORDS = {"better": "behind", "worse": "ahead", "as good": "as good", "undecided": "undecided"}
 
 
 def _forest(axes: Axes, pairs: list[dict[str, Any]], content: Context) -> None:
@@ -42,13 +47,15 @@ def _forest(axes: Axes, pairs: list[dict[str, Any]], content: Context) -> None:
     axes.axvspan(-share, share, color="#dddddd", zorder=0)
     axes.axvline(0, color="#666666", linewidth=1)
     for place, pair in enumerate(reversed(pairs)):
-        scale = -100 * content["margin"] / pair["margin"] if pair["margin"] else -100
+        scale = -100 / pair["scale"] if pair["scale"] else -1.0
         middle = pair["difference"] * scale
         low, high = sorted(end * scale for end in pair["interval"])
-        shown = pair["verdict"] in ("better", "worse")
-        axes.plot([low, high], [place, place], color="#0072B2" if shown else "#777777", lw=2.5)
-        axes.plot(middle, place, "o", color="#0072B2" if shown else "#777777", ms=7)
-    axes.set_yticks(range(len(pairs)), [pair["b"] for pair in reversed(pairs)])
+        colour = "#777777" if pair["verdict"] == "undecided" else "#0072B2"
+        fill = "white" if pair["verdict"] == "as good" else colour
+        axes.plot([low, high], [place, place], color=colour, lw=2.5)
+        axes.plot(middle, place, "o", color=colour, mfc=fill, mew=1.8, ms=7)
+    names = [f"{pair['b']}\n{WORDS[pair['verdict']]}" for pair in reversed(pairs)]
+    axes.set_yticks(range(len(pairs)), names)
     axes.set_ylim(-0.6, len(pairs) - 0.4)
     metric = content["objective"]["confirmed_on"].replace("_", " ")
     axes.set_xlabel(f"{metric}, % worse than the best's")

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from search.answer.content import report_of
 from search.answer.describe import name as trial_name
-from search.answer.verdict import MARGIN
 from search.engine.analysis import ranked
 from search.errors import ReportFailed
 from search.history.book import Book
 from search.history.folder import Folder
+from search.judging.comparing import MARGIN
 
 
 def write_report(folder: Folder, book: Book, margin: float = MARGIN) -> dict[str, Any]:

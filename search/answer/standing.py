@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from search.answer.verdict import Verdict, compare, mean_interval
 from search.engine.analysis import objective
-from search.engine.confirm import asked_for, winners
+from search.engine.confirm import (
+    asked_for,
+    confirmations,
+    looks_for,
+    replicates_of,
+    seeds_of,
+    seeds_of_each,
+    test_metric,
+    winners,
+)
 from search.history.book import ENDED, Book, Trial
+from search.judging.comparing import Verdict, compare, mean_interval
+from search.judging.looks import Judged, judge, looks_of
 from search.spec.spec import Confirm
 
 QUALITY = {"quality_mmd": "min", "quality_fd": "min"}
+STEADY = ("constant", "inv_sqrt")  # lr_schedules that don't know where the budget ends
 
 
 @dataclass
 class Contender:
-    """A winner of the search, and its trainings on fresh seeds."""
+    """A winner of the search, and its trainings on fresh seeds.
+
+    With several searches of each optimizer it is the optimizer, with the winners of all of them.
+    """
 
     name: str  # its optimizer, with the trial's number where one optimizer has several
-    source: Trial
+    sources: list[Trial]
     trials: dict[int, Trial] = field(default_factory=dict)  # complete ones by seed
-    lost: list[Trial] = field(default_factory=list)  # failed by themselves: diverged, ...
+    diverged: list[Trial] = field(default_factory=list)
+    lost: list[Trial] = field(default_factory=list)  # failed by themselves, but not by diverging
+
+    @property
+    def source(self) -> Trial:
+        """The winner, of several the best."""
+        return self.sources[0]
 
     @property
     def seconds_per_step(self) -> float:
@@ -42,83 +63,157 @@ class Contender:
         reports = [r for r in self.trials[seed].reports if metric in r]
         return [r["step"] for r in reports], [r[metric] for r in reports]
 
+    def values(self, metric: str) -> dict[int, float]:
+        """The last value of a metric, by seed."""
+        return {seed: trial.reports[-1][metric] for seed, trial in self.trials.items()}
+
+
+@dataclass
+class EqualTime:
+    """Where contenders stood when the fastest of them had finished."""
+
+    seconds: float
+    verdicts: list[Verdict]
+    cut: list[str]  # who was in the middle of a schedule that decays towards the end
+
 
 @dataclass
 class Standing:
-    """Contenders, the seeds that all of them completed, and what these seeds say."""
+    """Contenders, the seeds that all of them completed, and what their seeds say."""
 
-    contenders: list[Contender]  # judged: complete on every seed
-    unstable: list[Contender]  # those that lost a seed for good, and are not judged
-    seeds: list[int]
-    verdicts: list[Verdict] = field(default_factory=list)  # at equal samples
-    at_equal_time: list[Verdict] = field(default_factory=list)
-    equal_time: float | None = None  # seconds in which the fastest finished, a mean over seeds
+    contenders: list[Contender]  # judged by their losses
+    diverged: list[Contender]  # behind all that did not
+    unstable: list[Contender]  # lost a seed for good by another failure, and not judged
+    units: list[list[int]]  # seeds that all completed: those of each search, else one by one
+    judged: Judged | None = None  # at equal samples
+    equal_time: EqualTime | None = None
     quality: dict[str, list[Verdict]] = field(default_factory=dict)  # by metric, at equal samples
 
+    @property
+    def everyone(self) -> list[Contender]:
+        return [*self.contenders, *self.diverged, *self.unstable]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        return self.judged.verdicts if self.judged else []
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those that all contenders completed."""
+        return [seed for unit in self.units for seed in unit]
+
     def values(self, metric: str) -> dict[str, list[float]]:
-        """The last value of a metric by contender, seed by seed."""
-        return {
-            c.name: [c.trials[seed].reports[-1][metric] for seed in self.seeds]
-            for c in self.contenders
-        }
+        """The last value of a metric by contender, in the units that all completed."""
+        return {c.name: self.by_unit(c.values(metric)) for c in self.contenders}
 
+    def by_unit(self, values: Mapping[int, float]) -> list[float]:
+        """Means over the seeds of each unit."""
+        return [float(np.mean([values[seed] for seed in unit])) for unit in self.units]
 
-def test_metric(book: Book) -> str:
-    """The objective, on the test part."""
-    return objective(book)[0].replace("val_", "test_", 1)
+    def take(self) -> dict[str, Any] | None:
+        """What to take, and how the others stand; None where nothing can be said yet."""
+        others = [contender.name for contender in self.diverged]
+        if self.judged is not None:
+            take = self.judged.take()
+            return take | {"behind": [*take["behind"], *others]}
+        if len(self.contenders) != 1 or not others or not self.seeds:
+            return None
+        alone = {"optimizer": self.contenders[0].name, "within": 0.0, "as_good": []}
+        return alone | {"behind": others, "undecided": [], "seeds_needed": {}}
 
 
 def standing(book: Book, margin: float) -> Standing:
     """What the confirm stage says so far; without verdicts where there is too little of it."""
-    everyone = [c for c in _contenders(book) if c.trials or c.lost]
-    unstable = [c for c in everyone if c.lost]
-    stable = [c for c in everyone if not c.lost]  # one whose host was lost counts where it has all
-    seeds = sorted(set.intersection(*(set(c.trials) for c in stable))) if stable else []
-    result = Standing(stable, unstable, seeds)
-    if len(stable) < 2 or len(seeds) < 2:
+    everyone = [c for c in _contenders(book) if c.trials or c.lost or c.diverged]
+    diverged = [c for c in everyone if c.diverged]
+    unstable = [c for c in everyone if c.lost and not c.diverged]
+    # one whose host was lost counts where it has all
+    stable = [c for c in everyone if not c.lost and not c.diverged]
+    units = _units(book, stable)
+    result = Standing(stable, diverged, unstable, units)
+    if len(stable) < 2 or len(units) < 2:
         return result
     metric, mode = test_metric(book), objective(book)[1]
-    result.verdicts = compare(result.values(metric), margin, mode)
-    result.equal_time, stood = _at_equal_time(result, metric)
-    result.at_equal_time = compare(stood, margin, mode)
+    among = len(stable) + len(diverged)
+    result.judged = _judge(book, result, metric, margin, among)
+    result.equal_time = _at_equal_time(result, metric, margin, mode)
     for name, direction in QUALITY.items():
-        if all(name in c.trials[seed].reports[-1] for c in stable for seed in seeds):
-            result.quality[name] = compare(result.values(name), margin, direction)
+        if all(name in c.trials[seed].reports[-1] for c in stable for seed in result.seeds):
+            values, scale = result.values(name), _span(name, stable[0])
+            result.quality[name] = compare(values, margin, direction, scale=scale)
     return result
+
+
+def _units(book: Book, contenders: list[Contender]) -> list[list[int]]:
+    """The seeds that all contenders completed, those of a search together."""
+    if not contenders:
+        return []
+    wanted, several = asked_for(book) or Confirm(), replicates_of(book)
+    common = set.intersection(*(set(c.trials) for c in contenders))
+    order, each = seeds_of(book, wanted), seeds_of_each(wanted) if several > 1 else 1
+    units = [order[place : place + each] for place in range(0, len(order), each)]
+    return [unit for unit in units if common.issuperset(unit)]
+
+
+def _judge(
+    book: Book, standing: Standing, metric: str, margin: float, among: int
+) -> Judged | None:
+    wanted, several, mode = asked_for(book) or Confirm(), replicates_of(book), objective(book)[1]
+    if several > 1:  # what is judged are searches, and there is one look at them
+        values = standing.values(metric)
+        by_search = {name: dict(enumerate(row)) for name, row in values.items()}
+        count = len(standing.units)
+        return judge(by_search, range(count), looks_of([count]), margin, mode, among=among)
+    losses = {contender.name: contender.values(metric) for contender in standing.contenders}
+    order, looks = seeds_of(book, wanted), looks_for(book, wanted)
+    return judge(losses, order, looks, margin, mode, among=among)
+
+
+def _span(metric: str, contender: Contender) -> float | None:
+    """From real examples to noise: of a distance near zero, a share of itself means nothing."""
+    last: Mapping[str, Any] = next(iter(contender.trials.values())).reports[-1]
+    ends = last.get(f"{metric}_real"), last.get(f"{metric}_noise")
+    return None if ends[0] is None or ends[1] is None else abs(ends[1] - ends[0])
 
 
 def _contenders(book: Book) -> list[Contender]:
     confirmed = winners(book, asked_for(book) or Confirm())
-    optimizers = [trial.optimizer for trial in confirmed]
-    found = []
+    optimizers, several = [trial.optimizer for trial in confirmed], replicates_of(book) > 1
+    found = dict[str, Contender]()
     for winner in confirmed:
-        alone = optimizers.count(winner.optimizer) == 1
+        alone = several or optimizers.count(winner.optimizer) == 1
         name = winner.optimizer if alone else f"{winner.optimizer}-{winner.number}"
-        contender = Contender(name, winner)
-        for trial in book.stage("confirm"):
-            if trial.source == winner.number and trial.state == "complete":
+        contender = found.setdefault(name, Contender(name, []))
+        contender.sources.append(winner)
+        for trial in confirmations(book, winner):
+            if trial.state == "complete":
                 contender.trials[trial.config["seed"]] = trial
-            elif trial.source == winner.number and trial.state in ENDED and not trial.taken:
+            elif trial.state == "diverged":
+                contender.diverged.append(trial)
+            elif trial.state in ENDED and not trial.taken:
                 contender.lost.append(trial)
-        found.append(contender)
-    return found
+    return list(found.values())
 
 
-def _at_equal_time(standing: Standing, metric: str) -> tuple[float, dict[str, list[float]]]:
-    """Where each contender stood when the fastest had finished, seed by seed.
+def _at_equal_time(standing: Standing, metric: str, margin: float, mode: str) -> EqualTime:
+    """Where each contender stood when the fastest had finished.
 
-    The trainings of one seed run side by side, so what else the machine did then slows them
-    alike; between seeds, the times may differ. Returns the mean of the times too, in seconds.
-    Between two reports the loss is taken to fall in a straight line.
+    By the mean speed of each over its seeds, so that what else the machine did during one of them
+    does not decide. Between two reports the loss is taken to fall in a straight line.
     """
-    times: list[float] = []
-    stood: dict[str, list[float]] = {contender.name: [] for contender in standing.contenders}
-    for seed in standing.seeds:
-        times.append(min(seconds(c.trials[seed]) for c in standing.contenders))
-        for contender in standing.contenders:
-            clock, (_, values) = spent(contender.trials[seed]), contender.curve(seed, metric)
-            stood[contender.name].append(float(np.interp(times[-1], clock, values)))
-    return float(np.mean(times)), stood
+    time = min(contender.seconds for contender in standing.contenders)
+    stood, cut = dict[str, list[float]](), list[str]()
+    for contender in standing.contenders:
+        steps = time / contender.seconds_per_step
+        then = {
+            seed: float(np.interp(steps, *contender.curve(seed, metric)))
+            for seed in standing.seeds
+        }
+        stood[contender.name] = standing.by_unit(then)
+        early = steps < 0.99 * int(contender.source.config["steps"])
+        if early and any(t.config["lr_schedule"] not in STEADY for t in contender.sources):
+            cut.append(contender.name)
+    return EqualTime(time, compare(stood, margin, mode), cut)
 
 
 def spent(trial: Trial) -> list[float]:
@@ -137,9 +232,9 @@ def seconds(trial: Trial) -> float:
     return spent(trial)[-1] if trial.reports else 0.0
 
 
-def confirmed(standing: Standing, contender: Contender, metric: str) -> dict[str, Any]:
-    """A contender's mean over the seeds, with Student's interval, and what it cost."""
-    trials = [contender.trials[seed] for seed in standing.seeds if seed in contender.trials]
+def confirmed(contender: Contender, metric: str) -> dict[str, Any]:
+    """A contender's mean over its seeds, with Student's interval, and what it cost."""
+    trials = [contender.trials[seed] for seed in sorted(contender.trials)]
     if not trials:
         return {"contender": contender.name, "seeds": 0}
     last = [trial.reports[-1] for trial in trials]

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from search.answer.describe import number
-from search.answer.wording import scale_of
+from search.answer.wording import share
 
 
 def make_table(
@@ -42,7 +42,7 @@ def verdict_table(content: dict[str, Any]) -> str:
         for v in vs
         if v["a"] != vs[0]["a"] or of[0] != metric
     ]
-    columns = ("verdict", "in", "at", "difference", "of the best loss", "interval")
+    columns = ("verdict", "in", "at", "seeds", "difference", "of the best loss", "interval")
     shown = make_table(columns, first, text=2)
     if rest:
         everything = make_table(columns, rest, text=2)
@@ -53,18 +53,16 @@ def verdict_table(content: dict[str, Any]) -> str:
 def _verdict_row(
     content: dict[str, Any], pair: dict[str, Any], metric: str, clock: str
 ) -> list[str]:
-    scale = 100 / scale_of(content, pair)
-    low, high = (end * scale for end in pair["interval"])
-    claim = pair["verdict"] in ("better", "worse")
+    low, high = (share(pair, end, "+") for end in pair["interval"])
+    said = {"as good": "{b} is as good as {a}", "undecided": "{a} and {b}: undecided"}
     return [
-        f"{pair['a']} is {pair['verdict']} than {pair['b']}"
-        if claim
-        else f"{pair['a']} and {pair['b']}: {pair['verdict']}",
+        said.get(pair["verdict"], "{a} is {verdict} than {b}").format(**pair),
         metric,
         clock,
+        str(pair["seeds"]),
         f"{pair['difference']:+.4f}",
-        f"{pair['difference'] * scale:+.1f} %",
-        f"{low:+.1f} to {high:+.1f} %",
+        share(pair, pair["difference"], "+"),
+        f"{low} to {high}",
     ]
 
 
@@ -96,12 +94,17 @@ def by_optimizer_table(content: dict[str, Any]) -> str:
         ]
         for name in (*order, *rest)
     ]
-    return make_table(columns, rows, best=0 if content["verdicts"] else None) + (
+    return make_table(columns, rows, best=0 if _claims(content) else None) + (
         '<p class="note">± is half of Student\'s 95 % interval of the mean over seeds; it says '
         "nothing about differences, which the verdicts do. The best of a search is the luckiest "
         "of many tries, so a fresh seed does slightly worse. Peak memory is of the whole process "
         "on a CPU, of the tensors on a GPU.</p>"
     )
+
+
+def _claims(content: dict[str, Any]) -> bool:
+    """Whether anything was shown, so that a best can be stressed."""
+    return any(verdict["verdict"] in ("better", "worse") for verdict in content["verdicts"])
 
 
 def _rank(row: dict[str, Any], metric: str) -> float:

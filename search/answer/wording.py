@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any
 
-from search.answer.verdict import NOT_SHOWN
-from search.engine.asha import LEAST_WORTH
-
-UNEQUAL = 2  # times as many trials for one optimizer as for another: too unlike to compare
 MANY = 3  # more than so many are named together, without an interval for each
+CHEAPER = 0.9  # of what the best needs: a saving worth a word
+COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def answer(content: dict[str, Any]) -> str:
-    """The verdict in one sentence, with its budget and data."""
-    if content["verdicts"]:
-        return f"{_scope(content)}: {_verdict(content, content['verdicts'])}"
+    """What to take first, then how the others stand, then for what this holds."""
+    take = content["take"]
+    if take:
+        return f"{_taken(content, take)} {_others(content, take)} {_scope(content)}"
+    if content["diverged"]:
+        names = [f"{name} on {_of(row)}" for name, row in content["diverged"].items()]
+        return f"Nothing to take: every confirmed config diverged ({listed(names)} fresh seeds)."
     tops = {name: row["best"] for name, row in content["optimizers"].items() if row["best"]}
     if not tops:
         return "No trial is complete yet, so there is nothing to compare."
@@ -30,82 +31,181 @@ def answer(content: dict[str, Any]) -> str:
     )
 
 
+def _taken(content: dict[str, Any], take: dict[str, Any]) -> str:
+    name, count = take["optimizer"], 1 + sum(len(take[k]) for k in ("as_good", "behind"))
+    if not content["verdicts"]:
+        return f"Take {name}: the only one of these configs that did not diverge."
+    count += len(take["undecided"])
+    what = "optimizers" if content["replicates"] > 1 else "configs"
+    these = f"the best of these {COUNTS[count] if count < len(COUNTS) else count} {what}"
+    if take["within"] is None:
+        return f"Take {name}, {these} as far as is known."
+    if not take["within"]:
+        return f"Take {name}: {these}."
+    return f"Take {name}: at most {_percent(take['within'])} worse than {these}."
+
+
+def _others(content: dict[str, Any], take: dict[str, Any]) -> str:
+    """How those that are not taken stand, one zone after another."""
+    parts = [*_as_good(content, take), *_behind(content, take), *_undecided(content, take)]
+    return f"{'; '.join(parts)}." if parts else ""
+
+
+def _as_good(content: dict[str, Any], take: dict[str, Any]) -> Iterator[str]:
+    if names := take["as_good"]:
+        does = "does" if len(names) == 1 else "do"
+        cheaper = "".join(f", and {said}" for said in cheapest(content, take))
+        yield f"{listed(names)} {does} as well, within {_percent(content['margin'])}{cheaper}"
+
+
+def cheapest(content: dict[str, Any], take: dict[str, Any]) -> Iterator[str]:
+    """Of those as good as the best, the one that keeps the least, and the fastest."""
+    rows = {n: content["optimizers"].get(n) for n in (take["optimizer"], *take["as_good"])}
+    known = {name: row for name, row in rows.items() if row and row["confirmed"]}
+    if take["optimizer"] not in known:
+        return
+    state = {name: row["bytes_per_parameter"] or 0.0 for name, row in known.items()}
+    time = {name: row["confirmed"]["seconds"] for name, row in known.items()}
+    for cost, words in ((state, "keeps {:.1f} bytes a weight, not {:.1f}"), (time, "")):
+        name, best = min(cost, key=cost.__getitem__), cost[take["optimizer"]]
+        if cost[name] < CHEAPER * best:
+            saved = f"takes {_percent(1 - cost[name] / best)} less time"
+            yield f"{name} {words.format(cost[name], best) if words else saved}"
+
+
+def _behind(content: dict[str, Any], take: dict[str, Any]) -> Iterator[str]:
+    claims = dict[str, dict[str, Any]]()
+    for verdict in content["verdicts"]:
+        if verdict["verdict"] == "better":
+            claims.setdefault(verdict["b"], verdict)
+        elif verdict["verdict"] == "worse":
+            claims.setdefault(verdict["a"], verdict)
+    measured = [name for name in take["behind"] if name in claims]
+    if len(measured) > MANY:
+        yield f"{listed(measured)} are behind ({span(content, [claims[n] for n in measured])})"
+    else:
+        for name in measured:
+            other = claims[name]["a"] if claims[name]["b"] == name else claims[name]["b"]
+            whom = "" if other == take["optimizer"] else f" {other}"
+            yield f"{name} is behind{whom} ({interval(content, claims[name])})"
+    for name in take["behind"]:
+        if name in content["diverged"]:
+            yield f"{name} is behind, since it diverged on {_of(content['diverged'][name])} seeds"
+
+
+def _undecided(content: dict[str, Any], take: dict[str, Any]) -> Iterator[str]:
+    unit = "searches" if content["replicates"] > 1 else "seeds"
+    needed = take["seeds_needed"]
+    told = [name for name in take["undecided"] if needed.get(name)]
+    close = [name for name in take["undecided"] if not needed.get(name)]
+    if told:
+        is_ = "is" if len(told) == 1 else "are"
+        more = listed([str(needed[name]) for name in told])
+        yield f"{listed(told)} {is_} undecided: about {more} more {unit} would tell"
+    if close:
+        is_ = "is" if len(close) == 1 else "are"
+        margin = _percent(content["margin"])
+        yield f"{listed(close)} {is_} undecided, too close to the margin of {margin} to decide"
+
+
 def sentence_at_equal_time(content: dict[str, Any]) -> str | None:
     """The same at equal training time."""
     timed = content["equal_time"]
     if not timed["verdicts"]:
         return None
-    return (
+    best = timed["verdicts"][0]["a"]
+    by = {
+        word: [v for v in timed["verdicts"] if v["a"] == best and v["verdict"] == word]
+        for word in ("better", "as good", "undecided")
+    }
+    parts = []
+    if ahead := by["better"]:
+        shares = listed([f"{v['b']} ({interval(content, v)})" for v in ahead])
+        many = f"{listed([v['b'] for v in ahead])} ({span(content, ahead)})"
+        parts.append(f"{best} is better than {many if len(ahead) > MANY else shares}")
+    if by["as good"]:
+        parts.append(f"{listed([v['b'] for v in by['as good']])} as good as {best}")
+    if by["undecided"]:
+        names = listed([best, *(v["b"] for v in by["undecided"])])
+        parts.append(f"between {names} nothing is decided")
+    said = (
         f"At equal training time ({timed['seconds']:.1f} s, in which the fastest finishes its "
-        f"budget): {_verdict(content, timed['verdicts'])}"
+        f"budget): {'; '.join(parts)}."
     )
-
-
-def _verdict(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
-    """What the comparisons with the best say; it is `a` of the first."""
-    best = verdicts[0]["a"]
-    mine = [v for v in verdicts if v["a"] == best]
-    beaten = [v for v in mine if v["verdict"] == "better"]
-    tied = [v["b"] for v in mine if v["verdict"] == NOT_SHOWN]
-    everyone = listed([best, *tied])
-    if not beaten:
-        return f"no difference between {everyone} is shown at this budget."
-    shares = listed([f"{v['b']} ({interval(content, v)})" for v in beaten])
-    if len(beaten) > MANY:
-        shares = f"{listed([v['b'] for v in beaten])} ({span(content, beaten)})"
-    rest = f"; between {everyone} no difference is shown at this budget" if tied else ""
-    return f"{best} is better than {shares}{rest}."
+    if timed["cut"]:
+        said += (
+            f" The learning rate of {listed(timed['cut'])} had not decayed by then as its "
+            "schedule plans for the full budget, so only a rerun at the shorter one can answer."
+        )
+    return said
 
 
 def how_sure(content: dict[str, Any]) -> str:
-    """What the intervals promise, what they cover, and which differences they could not show."""
+    """What the words promise, what they cover, and what they leave out, with its size."""
+    rate = f"{100 * content['error_rate']:g} %"
+    unit = "searches" if content["replicates"] > 1 else "seeds"
     said = (
-        f"{100 * content['confidence']:.0f} % that all intervals hold at once; a claim needs an "
-        f"interval beyond {100 * content['margin']:g} % of the loss. They cover the luck of "
-        "seeds, not of the data, the model or the ranges that were searched."
+        f"Of all such answers at most {rate} call anyone behind who is not, and at most {rate} "
+        f"call anyone as good who is worse by more than {_percent(content['margin'])}. "
+        f"The intervals hold for all pairs at once. They cover the luck of {unit}, not of the "
+        "data, the model or the ranges that were searched."
     )
-    if not content["verdicts"]:
-        return said
-    shares = [
-        100 * ((v["interval"][1] - v["interval"][0]) / 2 + v["margin"]) / scale_of(content, v)
-        for v in content["verdicts"]
-        if v["a"] == content["verdicts"][0]["a"]
-    ]
-    low, high = (f"{share:.1f}" for share in (min(shares), max(shares)))
-    least = low if low == high else f"{low} to {high}"
-    return f"{said} With these seeds, a claim took a measured difference of more than {least} %."
+    luck = {n: row["luck"] for n, row in content["optimizers"].items() if row["luck"] is not None}
+    if content["replicates"] == 1 and luck:
+        least, most = min(luck, key=luck.__getitem__), max(luck, key=luck.__getitem__)
+        size = f"{_percent(luck[most])} worse ({most})"
+        if least != most:
+            size = f"{_percent(luck[least])} ({least}) to {size}"
+        said += (
+            " Nor do they cover the luck of the search: with half as many trials, the best found "
+            f"would have been {size}. So this is about these configs; `replicates` in the spec "
+            "makes it about optimizers."
+        )
+    return said
 
 
 def interval(content: dict[str, Any], verdict: dict[str, Any]) -> str:
-    """How much worse b's loss is than a's, in percent of the best mean loss."""
-    scale = 100 / scale_of(content, verdict)
-    low, high = sorted(abs(end) * scale for end in verdict["interval"])
+    """How much worse the loser's loss is, as a share of the best's."""
+    low, high = sorted(abs(end) for end in verdict["interval"])
     metric = content["objective"]["confirmed_on"].replace("_", " ")
     side = "higher" if content["objective"]["mode"] == "min" else "lower"
-    middle = abs(verdict["difference"]) * scale
-    return f"{metric} {middle:.1f} % {side}, interval {low:.1f} to {high:.1f} %"
+    middle = share(verdict, abs(verdict["difference"]))
+    return f"{metric} {middle} {side}, interval {share(verdict, low)} to {share(verdict, high)}"
 
 
 def span(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
-    """The least and the greatest of several differences, in percent of the best mean loss."""
-    shares = [abs(v["difference"]) * 100 / scale_of(content, v) for v in verdicts]
+    """The least and the greatest of several differences."""
+    found = sorted(verdicts, key=lambda v: abs(v["difference"]))
     metric = content["objective"]["confirmed_on"].replace("_", " ")
     side = "higher" if content["objective"]["mode"] == "min" else "lower"
-    return f"{metric} {min(shares):.1f} to {max(shares):.1f} % {side}"
+    ends = [share(v, abs(v["difference"])) for v in (found[0], found[-1])]
+    return f"{metric} {ends[0]} to {ends[1]} {side}"
 
 
-def scale_of(content: dict[str, Any], verdict: dict[str, Any]) -> float:
-    """The best contender's mean, of which margins and differences are shares."""
-    return float(verdict["margin"] / content["margin"]) if content["margin"] else 1.0
+def share(verdict: dict[str, Any], value: float, sign: str = "") -> str:
+    """A difference as a share of the best's loss; as it is, where that is zero."""
+    if not verdict["scale"]:
+        return f"{value:{sign}.3g}"
+    return f"{100 * value / verdict['scale']:{sign}.1f} %"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.2g} %" if part < 0.1 else f"{100 * part:.0f} %"
+
+
+def _of(row: dict[str, int]) -> str:
+    return f"{row['seeds']} of {row['of']}"
 
 
 def _scope(content: dict[str, Any]) -> str:
     budget, data = content["budget"], content["data"]
     article = "an" if data["model"]["type"] == "mlp" else "a"
+    over = f"{len(content['seeds']['judged'])} fresh seeds"
+    if content["replicates"] > 1:
+        over = f"{content['replicates']} searches of each"
     return (
-        f"With {budget['steps']} steps of {budget['batch_size']} examples for {article} "
-        f"{data['model']['type']} on {data_name(data['dataset'])}, over "
-        f"{len(content['seeds']['judged'])} fresh seeds"
+        f"This is for {budget['steps']} steps of {budget['batch_size']} examples for {article} "
+        f"{data['model']['type']} on {data_name(data['dataset'])}, over {over}."
     )
 
 
@@ -120,97 +220,6 @@ def told(mapping: dict[str, Any], parameters: int | None = None) -> str:
     knobs = [f"{k} {v}" for k, v in mapping.items() if k != "type" and v not in (None, False)]
     knobs += [f"{parameters:,} parameters"] if parameters else []
     return f"{mapping['type']} ({', '.join(knobs)})" if knobs else str(mapping["type"])
-
-
-def warnings_of(content: dict[str, Any]) -> list[str]:
-    """What a reader should know before believing the answer."""
-    found = []
-    for name, row in content["optimizers"].items():
-        rate = row["learning_rate"]
-        if rate["edge"]:
-            bound = rate["range"][0 if rate["edge"] == "low" else 1]
-            found.append(
-                f"{name}'s best learning rate, {rate['best']:.2g}, lies at the {rate['edge']} end "
-                f"of its range ({bound:g}): the true best may lie beyond it. Widen the range."
-            )
-        if not row["complete"]:
-            found.append(f"{name} has no complete trial, so nothing can be said about it.")
-    found += [*_effort(content), *_early_stopping(content["rungs"])]
-    for why, count in content["quality_errors"].items():
-        found.append(f"The samples of {count} trials could not be measured: {why}.")
-    for name in content["unstable"]:
-        found.append(f"{name} did not complete all its confirm trials, so it is not judged.")
-    return found
-
-
-def _effort(content: dict[str, Any]) -> Iterator[str]:
-    """That a verdict favours some optimizers, which were tuned with far more trials."""
-    trials = {n: row["trials"] for n, row in content["optimizers"].items() if row["confirmed"]}
-    if not content["verdicts"] or not trials:
-        return
-    most, least = max(trials, key=trials.__getitem__), min(trials, key=trials.__getitem__)
-    if trials[most] >= UNEQUAL * trials[least]:
-        yield (
-            f"{most} was tuned with {trials[most]} trials and {least} with {trials[least]}, so "
-            "the verdict is about what was found for each, not about what each can reach. "
-            "allocation: equal gives all the same."
-        )
-
-
-def _early_stopping(rungs: list[dict[str, Any]]) -> Iterator[str]:
-    """What to know of rungs that may have held back the wrong trials, or that held back none."""
-    for rung, above in zip_longest(rungs, rungs[1:]):
-        rho, at = rung["correlation"], f"{rung['samples']:,} samples"
-        agree = f"ranks agree with the final ones with a correlation of {rho or 0:.2f}"
-        lucky = rung["best_rank"] > rung["kept"]
-        if rung["overruled"]:  # up to the last such rung, which is the reason
-            beyond = above["overruled"] if above else []
-            if names := [name for name in rung["overruled"] if name not in beyond]:
-                yield (
-                    f"Early stopping was overruled up to {at}, for {listed(names)}: {agree} "
-                    "there, so nobody is held back."
-                )
-        elif lucky or (rho is not None and rho < LEAST_WORTH):
-            luck = ", and the winner was not among the share that is kept there" if lucky else ""
-            yield f"Early stopping may have misled: at {at}, {agree}{luck}."
-
-
-def next_steps(content: dict[str, Any]) -> list[dict[str, str]]:
-    """What to run next, and why."""
-    search, steps = content["search"], []
-    if not content["finished"]:
-        steps.append({"run": f"diffsweep resume {search}", "why": "the search is unfinished"})
-    complete = [n for n, row in content["optimizers"].items() if row["complete"]]
-    if len(complete) > 1 and not content["verdicts"]:
-        steps.append(
-            {"run": f"diffsweep confirm {search}", "why": "without it there is no verdict"}
-        )
-    judged = len(content["seeds"]["judged"])
-    best = [v for v in content["verdicts"] if v["a"] == content["verdicts"][0]["a"]]
-    if any(v["verdict"] == NOT_SHOWN for v in best):
-        steps.append(
-            {
-                "run": f"diffsweep confirm {search} --seeds {2 * judged}",
-                "why": "more seeds narrow the intervals, and only the new ones are trained",
-            }
-        )
-    for name, row in content["optimizers"].items():
-        if end := row["learning_rate"]["edge"]:
-            steps.append(
-                {
-                    "run": f"diffsweep run SPEC with a {'lower' if end == 'low' else 'higher'} "
-                    f"end of space.optimizer.{name}.lr",
-                    "why": f"the best lies at the {end} end of the range",
-                }
-            )
-    if complete:
-        steps.append(
-            {
-                "run": f"diffsweep export {search} --to DIR",
-                "why": "the best config and its weights",
-            }
-        )
-    return steps
 
 
 def listed(names: list[str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from search.engine.correlation import Correlation, rank_correlation
+from search.engine.correlation import Correlation, chained, rank_correlation
 from search.engine.pareto import Aims, Fronts, Point, signed
 from search.history.book import CUT, ENDED, Trial
 from search.spec.spec import SchedulerConfig
@@ -182,7 +182,7 @@ class Asha:
 
     def worth(self, peers: Sequence[Trial]) -> list[float | None]:
         """The rank correlation of each rung with the end, where it is known."""
-        return products(self.links(peers)) if self.measured else [None] * len(self.rungs)
+        return chained(self.links(peers)) if self.measured else [None] * len(self.rungs)
 
     def first_deciding(self, peers: Sequence[Trial]) -> int:
         """The index of the lowest rung that holds trials back: all above hold theirs too."""
@@ -229,20 +229,6 @@ class Asha:
         """The samples with which a trial entered a rung."""
         level = self.rungs[index]
         return next(int(r["samples"]) for r in trial.reports if r["samples"] >= level)
-
-
-def products(links: Sequence[Correlation | None]) -> list[float | None]:
-    """The correlations of rungs with the end, from those of each with the next.
-
-    The product over the links from there on, as for curves whose future depends on where they
-    stand and not on how they came there. A link that is not measured yet counts as one, a negative
-    one as zero.
-    """
-    product, found = 1.0, list[float | None]()
-    for link in reversed(links):
-        product *= 1.0 if link is None else max(0.0, link.estimate)
-        found.append(None if link is None else product)
-    return found[::-1]
 
 
 def first_holding(worth: Sequence[float | None]) -> int:

@@ -15,7 +15,7 @@ def reached(spec: SearchSpec, book: Book, now: float) -> str | None:
         return spent
     limit = spec.budget.trials
     if spec.allocation == "equal":  # whole rounds: each optimizer gets as many
-        limit -= limit % len(spec.optimizers)
+        limit -= limit % (len(spec.optimizers) * spec.replicates)
     return "trials" if asked(book) >= max(limit, 1) else None
 
 

@@ -6,11 +6,20 @@ outside the budget, nothing stops them early, and the sampler never hears of the
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import product
+from statistics import fmean
 from typing import Any
 
-from search.engine.analysis import ranked
-from search.history.book import Book, Trial
+from search.engine.analysis import objective, ranked
+from search.engine.pareto import better
+from search.history.book import AT_WORK, ENDED, Book, Group, Trial
 from search.spec.spec import Confirm
+
+SELECTING = 1000  # the seeds that only select begin so far after those that are judged
+SELECT_SEEDS, FINALISTS = 2, 2  # of `auto`: what decides which config of an optimizer is judged
+OF_EACH_SEARCH = 2  # seeds of `auto` where there are several searches of each optimizer
+Pair = tuple[Trial, int]  # a winner, and a seed
 
 
 def asked_for(book: Book) -> Confirm | None:
@@ -19,34 +28,120 @@ def asked_for(book: Book) -> Confirm | None:
     return None if given is None else Confirm.model_validate(given)
 
 
-def winners(book: Book, wanted: Confirm) -> list[Trial]:
-    """The trials of the search that are to be confirmed, the best first."""
+def selects(wanted: Confirm, replicates: int) -> bool:
+    """Whether the best two of each optimizer compete first, on seeds that count in no verdict.
+
+    The best of a search is the luckiest: which of two it was is seen on other seeds. Where each
+    optimizer has several searches, they show that luck by themselves.
+    """
+    once = wanted.per == "optimizer" and wanted.top == 1 and replicates == 1
+    return once and wanted.seeds == "auto"
+
+
+def finalists(wanted: Confirm | None, replicates: int) -> int:
+    """How many trials of each search of an optimizer have to be complete."""
+    if wanted is None or wanted.per == "search":
+        return 1
+    return FINALISTS if selects(wanted, replicates) else wanted.top
+
+
+def replicates_of(book: Book) -> int:
+    """Searches of each optimizer."""
+    count: int = book.spec.get("replicates", 1)
+    return count
+
+
+def groups(book: Book, wanted: Confirm) -> list[list[Trial]]:
+    """The trials that may be confirmed: the best of each search of each optimizer."""
     if wanted.per == "search":
-        return ranked(book)[: wanted.top]
-    best = {
-        t.number for o in book.spec["space"]["optimizer"] for t in ranked(book, o)[: wanted.top]
-    }
-    return [trial for trial in ranked(book) if trial.number in best]
+        return [ranked(book)[: wanted.top]]
+    found, most = dict[Group, list[Trial]](), finalists(wanted, replicates_of(book))
+    for trial in ranked(book):
+        mine = found.setdefault(trial.group, [])
+        if len(mine) < most and trial.optimizer in book.spec["space"]["optimizer"]:
+            mine.append(trial)
+    return list(found.values())
+
+
+def winners(book: Book, wanted: Confirm) -> list[Trial]:
+    """The trials of the search that are to be confirmed, as far as they are known, best first."""
+    known = {t.number for group in groups(book, wanted) for t in _chosen(book, wanted, group)}
+    return [trial for trial in ranked(book) if trial.number in known]
+
+
+def _chosen(book: Book, wanted: Confirm, group: Sequence[Trial]) -> Sequence[Trial]:
+    """Those of a group that are judged: all, or the one that did better on seeds that select.
+
+    By the objective itself, on the validation part: the test part is for the verdict alone.
+    """
+    if not selects(wanted, replicates_of(book)) or len(group) < 2:
+        return group
+    metric, mode = objective(book)
+    tried = [[_of(book, trial, seed) for seed in selecting(book)] for trial in group]
+    if not all(one is not None and one.state in ENDED for row in tried for one in row):
+        return []
+    means = [
+        fmean(better(mode)(one.last(metric)) for one in row)  # type: ignore[union-attr,arg-type]
+        if all(one is not None and one.state == "complete" for one in row)
+        else float("inf")
+        for row in tried
+    ]
+    return [group[means.index(min(means))]]
+
+
+def _of(book: Book, winner: Trial, seed: int) -> Trial | None:
+    """The confirm trial of a winner and a seed, the last one if it was tried again."""
+    mine = [t for t in book.stage("confirm") if t.source == winner.number]
+    return next((t for t in reversed(mine) if t.config["seed"] == seed), None)
+
+
+def selecting(book: Book) -> list[int]:
+    """The seeds on which the best of each optimizer compete first."""
+    return _from(book, SELECTING, SELECT_SEEDS)
 
 
 def seeds_of(book: Book, wanted: Confirm) -> list[int]:
-    """Fresh seeds: never the one that the search trained with."""
+    """Fresh seeds that are judged, at most: never the one that the search trained with."""
+    if (several := replicates_of(book)) > 1:
+        return _from(book, 0, several * seeds_of_each(wanted))
+    return _from(book, 0, max(looks_for(book, wanted)))
+
+
+def seeds_of_each(wanted: Confirm) -> int:
+    """Seeds of the winner of each search, where an optimizer has several; no two share one."""
+    return wanted.seeds if isinstance(wanted.seeds, int) else OF_EACH_SEARCH
+
+
+def looks_for(book: Book, wanted: Confirm) -> dict[int, float]:
+    """The error rate of each look at the seeds, by how many there are."""
+    from search.judging.looks import looks_of  # numpy takes a while
+
+    plans = book.plans if wanted.seeds in book.plans else [*book.plans, wanted.seeds]
+    return looks_of(plans)
+
+
+def _from(book: Book, place: int, count: int) -> list[int]:
     searched: int = book.spec["trial"]["seed"]
-    return [(searched + place) % 2**31 for place in range(1, wanted.seeds + 1)]
+    return [(searched + place + n) % 2**31 for n in range(1, count + 1)]
 
 
 def planned(book: Book) -> int:
-    """How many confirm trials there will be; before the winners are known, at most."""
+    """How many confirm trials there will be, as far as is known: by `auto`, more may follow."""
     wanted = asked_for(book)
     if wanted is None:
         return 0
     if book.stage("confirm"):
         return len(book.stage("confirm")) + len(owed(book, wanted))
-    groups = len(book.spec["space"]["optimizer"]) if wanted.per == "optimizer" else 1
-    return groups * wanted.top * wanted.seeds
+    searches = len(book.spec["space"]["optimizer"]) * replicates_of(book)
+    each = wanted.top * min(looks_for(book, wanted))
+    if selects(wanted, replicates_of(book)):
+        each += FINALISTS * SELECT_SEEDS
+    if replicates_of(book) > 1:
+        each = seeds_of_each(wanted)
+    return each * (searches if wanted.per == "optimizer" else 1)
 
 
-def owed(book: Book, wanted: Confirm) -> list[tuple[Trial, int]]:
+def owed(book: Book, wanted: Confirm) -> list[Pair]:
     """Winners and seeds that were not asked for yet, or whose training was taken in an earlier
     session.
 
@@ -57,13 +152,108 @@ def owed(book: Book, wanted: Confirm) -> list[tuple[Trial, int]]:
         for trial in book.stage("confirm")
         if not trial.taken or trial.ended_in == book.sessions
     }
-    pairs = [(trial, seed) for seed in seeds_of(book, wanted) for trial in winners(book, wanted)]
+    pairs = [*_selections(book, wanted), *_judgements(book, wanted)]
     return [(trial, seed) for trial, seed in pairs if (trial.number, seed) not in asked]
+
+
+def _selections(book: Book, wanted: Confirm) -> list[Pair]:
+    """Those that decide which config of an optimizer is judged."""
+    if not selects(wanted, replicates_of(book)):
+        return []
+    rivals = [trial for group in groups(book, wanted) if len(group) > 1 for trial in group]
+    return [(trial, seed) for seed, trial in product(selecting(book), rivals)]
+
+
+def _judgements(book: Book, wanted: Confirm) -> list[Pair]:
+    """Those that are judged. By `auto`, after each look only those that more seeds may decide."""
+    order, going = seeds_of(book, wanted), winners(book, wanted)
+    if replicates_of(book) > 1:
+        each = seeds_of_each(wanted)
+        return [
+            (trial, seed)
+            for place, trial in product(range(each), going)
+            for seed in [order[trial.replicate * each + place]]
+        ]
+    if "auto" not in (*book.plans[:1], wanted.seeds):
+        return [(trial, seed) for seed, trial in product(order[: _most(wanted)], going)]
+    pairs, before = list[Pair](), 0
+    for look in sorted(looks_for(book, wanted)):
+        if before >= _most(wanted):
+            break
+        new = [(trial, seed) for seed, trial in product(order[before:look], going)]
+        pairs, before = pairs + new, look
+        going = _undecided(book, wanted, look) if _through(book, new, wanted) else []
+        if not going:
+            break
+    return pairs
+
+
+def _most(wanted: Confirm) -> int:
+    from search.judging.looks import AUTO_SEEDS
+
+    return wanted.seeds if isinstance(wanted.seeds, int) else AUTO_SEEDS[-1]
+
+
+def _through(book: Book, pairs: Iterable[Pair], wanted: Confirm) -> bool:
+    """Whether trainings have ended, and no others may come in between."""
+    if any(trial.state in AT_WORK for trial in book.searched):
+        return False
+    if any(not _chosen(book, wanted, group) for group in groups(book, wanted)):
+        return False
+    ends = [_of(book, trial, seed) for trial, seed in pairs]
+    return all(
+        one is not None and one.state in ENDED and (not one.taken or one.ended_in == book.sessions)
+        for one in ends
+    )
+
+
+def _undecided(book: Book, wanted: Confirm, look: int) -> list[Trial]:
+    """The winners that train on more seeds after a look: the best, and who may yet be decided."""
+    from search.judging.looks import AUTO_SEEDS, judge
+
+    everyone, looks = winners(book, wanted), looks_for(book, wanted)
+    losses = {str(t.number): losses_of(book, t) for t in everyone if not diverged(book, t)}
+    so_far = {n: rate for n, rate in looks.items() if n <= look}
+    mode = objective(book)[1]
+    known = judge(losses, seeds_of(book, wanted), so_far, mode=mode, among=len(everyone))
+    if known is None:
+        return []
+    if wanted.seeds == "auto":
+        names = known.going_on(AUTO_SEEDS[-1], looks[AUTO_SEEDS[-1]])
+    else:  # whoever asks for more by hand has hope
+        names = [known.best, *known.undecided] if known.undecided else []
+    return [trial for trial in everyone if str(trial.number) in names]
+
+
+def confirmations(book: Book, winner: Trial) -> list[Trial]:
+    """The confirm trials of a winner, but for those that only selected."""
+    selected = selecting(book)
+    mine = [t for t in book.stage("confirm") if t.source == winner.number]
+    return [trial for trial in mine if trial.config["seed"] not in selected]
+
+
+def diverged(book: Book, winner: Trial) -> bool:
+    """Whether a winner diverged on a seed that is judged."""
+    return any(trial.state == "diverged" for trial in confirmations(book, winner))
+
+
+def losses_of(book: Book, winner: Trial) -> dict[int, float]:
+    """What is judged of a winner, by seed: its objective on the test part."""
+    metric = test_metric(book)
+    done = [trial for trial in confirmations(book, winner) if trial.state == "complete"]
+    return {
+        trial.config["seed"]: value for trial in done if (value := trial.last(metric)) is not None
+    }
+
+
+def test_metric(book: Book) -> str:
+    """The objective, on the test part."""
+    return objective(book)[0].replace("val_", "test_", 1)
 
 
 def ask_event(book: Book, winner: Trial, seed: int) -> dict[str, Any]:
     """The content of the event that asks for a confirm trial, numbered after all others."""
-    return {
+    content = {
         "trial": max(book.trials) + 1,
         "stage": "confirm",
         "source": winner.number,
@@ -72,3 +262,4 @@ def ask_event(book: Book, winner: Trial, seed: int) -> dict[str, Any]:
         "baseline": False,
         "full": True,
     }
+    return content | ({"replicate": winner.replicate} if replicates_of(book) > 1 else {})

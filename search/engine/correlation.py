@@ -21,6 +21,8 @@ class Correlation:
     low: float
     high: float
     pairs: int
+    seen: float = 0.0  # among those that went on
+    widening: float = 1.0  # how much more the ranks of all vary than those of these
 
 
 def rank_correlation(
@@ -47,7 +49,7 @@ def rank_correlation(
     z = math.atanh(max(-0.999, min(0.999, float(np.corrcoef(x, y)[0, 1]))))
     margin = NORMAL_90 * math.sqrt(1.06 / (len(chosen) - 3))
     middle, low, high = (widened(math.tanh(v), widening) for v in (z, z - margin, z + margin))
-    return Correlation(middle, low, high, len(chosen))
+    return Correlation(middle, low, high, len(chosen), math.tanh(z), widening)
 
 
 def widened(r: float, widening: float) -> float:
@@ -61,3 +63,27 @@ def ranks(values: Sequence[float]) -> NDArray[np.float64]:
     last = counts.cumsum() - 1  # rank of the last of each value
     found: NDArray[np.float64] = (last - (counts - 1) / 2)[places]
     return found
+
+
+def chained(links: Sequence[Correlation | None]) -> list[float | None]:
+    """The correlations of rungs with the end, from those of each with the next.
+
+    The product over the links from there on, as for curves whose future depends on where they
+    stand and not on how they came there. A link is seen only among those that all rungs before it
+    let on. How much closer together these are is carried from link to link (Lawley 1943): were
+    each corrected alone, the products would be too low. A link that is not measured yet counts as
+    one, a negative one as zero.
+    """
+    spread, whole = 1.0, list[float | None]()  # spread: of all, over that of those seen here
+    for link in links:
+        if link is None:
+            whole.append(None)
+            continue
+        spread *= link.widening**2
+        whole.append(max(0.0, widened(link.seen, math.sqrt(spread))))
+        spread = 1 + link.seen**2 * (spread - 1)
+    product, found = 1.0, list[float | None]()
+    for one in reversed(whole):
+        product *= 1.0 if one is None else one
+        found.append(None if one is None else product)
+    return found[::-1]

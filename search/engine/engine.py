@@ -96,7 +96,7 @@ class Engine(Turns):
             logger.warning("%s: add: the config can't be trained: %s", self.book.id, why)
             return
         marks: dict[str, Any] = {"full": True, "added": True, "request": request}
-        trial = self._ask(len(self.book.trials), chosen, config, **marks)
+        trial = self._ask(len(self.book.trials), chosen, config=config, **marks)
         self.cut.append(trial.number)
 
     def kill(self, number: int) -> bool:
@@ -175,7 +175,7 @@ class Engine(Turns):
         to_come = max(0, self.spec.budget.trials - asked(self.book))
         for arm in self.arms.all:
             for trial in arm.standings.hopeless(to_come):
-                if trial is not self.held.best(trial.optimizer):  # which may be asked to finish
+                if trial not in self.held.first(trial.group, self.finalists):  # to be finished
                     self.end(trial.number, "pruned", "others were better at its rung")
 
 

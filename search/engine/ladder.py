@@ -21,12 +21,11 @@ from search.engine.asha import (
     Verdict,
     agreed,
     first_holding,
-    products,
 )
-from search.engine.correlation import Correlation, rank_correlation
+from search.engine.correlation import Correlation, chained, rank_correlation
 from search.engine.pareto import Fronts, Point, better
 from search.engine.scheduler import Hyperband, Scheduler
-from search.history.book import ENDED, Trial
+from search.history.book import ENDED, Group, Trial
 
 Key = tuple[int, Point, int]  # the front at a rung, the objectives, and the trial's number
 
@@ -252,7 +251,7 @@ class Ladder:
         """The rank correlation of each rung with the end, as `Asha.worth` has it."""
         if not self.rule.measured:
             return [None] * len(self.rungs)
-        return products([rung.link() for rung in self.rungs])
+        return chained([rung.link() for rung in self.rungs])
 
     def _best(self, index: int) -> int:
         """How many of those that wait at a rung, from the best on, may go on."""
@@ -284,15 +283,15 @@ class Ladder:
 
 
 class Held:
-    """The paused trials of each optimizer, those that got furthest first, then the best."""
+    """The paused trials of each group: those that got furthest first, then the best."""
 
     def __init__(self, trials: Mapping[int, Trial], metric: str, mode: str) -> None:
         self.trials, self.metric, self.ranked = trials, metric, better(mode)
         self.keys: dict[int, tuple[int, float, int]] = {}
-        self.of: dict[str, SortedList] = {}
+        self.of: dict[Group, SortedList] = {}
 
     def update(self, trial: Trial) -> None:
-        held = self.of.setdefault(trial.optimizer, SortedList())
+        held = self.of.setdefault(trial.group, SortedList())
         if (old := self.keys.pop(trial.number, None)) is not None:
             held.remove(old)
         value = trial.last(self.metric)
@@ -301,7 +300,6 @@ class Held:
             self.keys[trial.number] = key
             held.add(key)
 
-    def best(self, optimizer: str) -> Trial | None:
-        """The one to finish, if an optimizer has none that is complete."""
-        held = self.of.get(optimizer)
-        return self.trials[held[0][2]] if held else None
+    def first(self, group: Group, count: int) -> list[Trial]:
+        """Those to finish, if a search of an optimizer has too few that are complete."""
+        return [self.trials[key[2]] for key in self.of.get(group, ())[:count]]

@@ -14,7 +14,7 @@ from typing import Any
 
 from search.engine.arms import Arm, Arms
 from search.engine.budget import asked, out_of_time, reached
-from search.engine.confirm import ask_event, owed
+from search.engine.confirm import ask_event, finalists, owed
 from search.engine.ladder import Held
 from search.history.book import AT_WORK, Event, Trial
 from search.history.log import History
@@ -43,12 +43,15 @@ class Turns:
     def __post_init__(self) -> None:
         spec, self.book = self.spec, self.history.book
         self.metric, self.mode = spec.aims[0]
+        self.finalists = finalists(spec.confirm, spec.replicates)  # of each search of an optimizer
         self.arms = Arms(spec, self.book)
         self.held = Held(self.book.trials, self.metric, self.mode)
         for trial in self.book.searched:
             self.held.update(trial)
         self.book.watchers.append(self._hold)
-        self.baselines = baselines(spec.space, spec.trial, spec.baselines)[: spec.budget.trials]
+        given = baselines(spec.space, spec.trial, spec.baselines)
+        each = [(chosen, replicate) for replicate in range(spec.replicates) for chosen in given]
+        self.baselines = each[: spec.budget.trials]
         self.cut = [
             trial.number
             for trial in self.book.trials.values()
@@ -131,7 +134,7 @@ class Turns:
 
     def _spent_by(self, arm: Arm) -> int:
         """Samples that an arm's trials have trained on."""
-        return sum(self.book.spent[name] for name in arm.names)
+        return sum(self.book.spent[name, arm.replicate] for name in arm.names)
 
     def _proposed(self) -> Trial | None:
         """A new trial, while the budget lasts: baselines first, then what the samplers propose."""
@@ -140,25 +143,26 @@ class Turns:
             return None
         number, place = len(self.book.trials), asked(self.book)
         if place < len(self.baselines):  # the first is the "before" of every comparison
-            return self._ask(number, self.baselines[place], baseline=True, full=place == 0)
-        if (chosen := self.arms.propose(number)) is None:
+            chosen, replicate = self.baselines[place]
+            return self._ask(number, chosen, replicate, baseline=True, full=place == 0)
+        if (proposed := self.arms.propose(number)) is None:
             self.stopping = "trials"  # a grid has no more
             return None
-        return self._ask(number, chosen)
+        return self._ask(number, *proposed)
 
     def _finisher(self) -> Trial | None:
-        """The best paused trial of an optimizer that has none that went or goes to the end.
+        """The best paused trial of an optimizer of which too few went or go to the end.
 
-        A default that ran in full by rule does not count: it says nothing of what was found.
+        That is one, or as many as compete to be confirmed. A default that ran in full by rule does
+        not count: it says nothing of what was found.
         """
         if self.stopping != "trials":
             return None
-        for name in self.spec.optimizers:
-            if any(self._gets_there(trial) for trial in self.book.of.get(name, ())):
-                continue
-            if (trial := self.held.best(name)) is not None:
-                self._write("promote", trial=trial.number, full=True)
-                return trial
+        for group in self.arms.groups():
+            through = sum(self._gets_there(trial) for trial in self.book.of.get(group, ()))
+            if through < self.finalists and (held := self.held.first(group, 1)):
+                self._write("promote", trial=held[0].number, full=True)
+                return held[0]
         return None
 
     def _gets_there(self, trial: Trial) -> bool:
@@ -209,12 +213,15 @@ class Turns:
         self,
         number: int,
         chosen: dict[str, Any],
+        replicate: int = 0,
         config: TrialConfig | None = None,
         baseline: bool = False,
         **marks: Any,
     ) -> Trial:
         """Write down a new trial. Marks: `full`, `added`, `request`."""
         config = config or self.spec.resolve(chosen)
+        if self.spec.replicates > 1:
+            marks["replicate"] = replicate
         self._write(
             "ask",
             trial=number,

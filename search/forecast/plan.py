@@ -9,15 +9,17 @@ from rich.table import Table
 from rich.tree import Tree
 
 from search.answer.describe import yaml_text
-from search.answer.verdict import smallest_difference
+from search.engine.confirm import FINALISTS, SELECT_SEEDS, seeds_of_each, selects
 from search.forecast.cost import ASSUMED, SEARCHES, forecast
+from search.judging.looks import looks_of
+from search.judging.power import smallest_difference
 from search.spec.checks import notes
 from search.spec.dimensions import Choices, Fixed, Range
 from search.spec.space import baselines
 from search.spec.spec import SearchSpec
 
 AT_ONCE = 4  # trials, where nothing is known of the place
-SEED_NOISE = 0.003  # standard deviation of the loss over seeds, a share of it: the median measured
+SEED_NOISE = 0.011  # standard deviation of the loss over seeds, a share of it, as measured
 
 
 def plan(spec: SearchSpec, at_once: int | None = None) -> dict[str, Any]:
@@ -53,13 +55,29 @@ def plan(spec: SearchSpec, at_once: int | None = None) -> dict[str, Any]:
 
 def plan_confirm(spec: SearchSpec) -> dict[str, Any] | None:
     """The confirm stage: its trainings, and the difference that its seeds can show."""
-    wanted = spec.confirm
+    wanted, optimizers = spec.confirm, len(spec.optimizers)
     if wanted is None:
         return None
-    contenders = wanted.top * (len(spec.optimizers) if wanted.per == "optimizer" else 1)
-    found = smallest_difference(SEED_NOISE, contenders, wanted.seeds) if contenders > 1 else None
+    if spec.replicates > 1:
+        trainings = spec.replicates * optimizers * seeds_of_each(wanted)
+        return {
+            "full_trainings": trainings,
+            "at_most": trainings,
+            "contenders": optimizers,
+            "smallest_difference": None,  # it depends on the luck of searches, too
+            "noise": SEED_NOISE,
+        }
+    looks = looks_of([wanted.seeds])
+    contenders = wanted.top * (optimizers if wanted.per == "optimizer" else 1)
+    first = FINALISTS * SELECT_SEEDS * optimizers if selects(wanted, 1) else 0
+    found = None
+    if contenders > 1:
+        last = max(looks)
+        found = smallest_difference(SEED_NOISE, contenders, last, error_rate=looks[last])
     return {
-        "full_trainings": contenders * wanted.seeds,
+        "full_trainings": first + contenders * min(looks),
+        "at_most": first + contenders * max(looks),
+        "contenders": contenders,
         "smallest_difference": found,
         "noise": SEED_NOISE,
     }
@@ -104,11 +122,16 @@ def show_confirm(planned: dict[str, Any] | None, console: Console) -> None:
     if planned is None:
         console.print("no confirm stage: the report will give no verdict between optimizers")
         return
-    text = f"confirm: {planned['full_trainings']} full trainings on fresh seeds, beside the budget"
+    few, many = planned["full_trainings"], planned["at_most"]
+    count = f"{few} to {many}" if many > few else str(few)
+    text = f"confirm: {count} full trainings on fresh seeds, beside the budget"
+    if many > few:
+        text += ", the fewer the sooner all is decided"
     if found := planned["smallest_difference"]:
+        noise = f"{planned['noise']:.1%} from seed to seed, as on digits"
         text += (
             f"; they show differences of {found:.1%} of the loss and more (4 times in 5, where "
-            f"the loss varies by {planned['noise']:.1%} from seed to seed, as on digits)"
+            f"the loss varies by {noise})"
         )
     console.print(text)
 

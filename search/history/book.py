@@ -13,6 +13,7 @@ AT_WORK = ("pending", "running")
 INFRASTRUCTURE = "infrastructure:"  # begins why a trial failed that no setting of it made fail
 CUT = "cut"  # the state of what was cut off in the middle; no rung decides about it
 Event = dict[str, Any]
+Group = tuple[str, int]  # an optimizer, and which of its searches
 
 
 @dataclass
@@ -38,12 +39,18 @@ class Trial:
     again: bool = False  # it was cut off, or failed and is retried: goes on when the search does
     seconds: float = 0.0  # that its process ran
     source: int | None = None  # of a confirm trial: the trial of the search that it repeats
-    turn: int = 0  # how many trials of its optimizer came before it
+    turn: int = 0  # how many trials of its group came before it
+    replicate: int = 0  # which of several searches of its optimizer it belongs to
 
     @property
     def optimizer(self) -> str:
         name: str = self.config["optimizer"]["type"]
         return name
+
+    @property
+    def group(self) -> Group:
+        """The search of one optimizer that it belongs to."""
+        return self.optimizer, self.replicate
 
     @property
     def samples(self) -> int:
@@ -92,16 +99,17 @@ class Book:
     session_event: int | None = None  # the last one of the present session, or of the last
     searched: list[Trial] = field(default_factory=list)  # trials of the search, in order
     confirming: list[Trial] = field(default_factory=list)  # confirm trials
-    of: dict[str, list[Trial]] = field(default_factory=dict)  # trials of the search, by optimizer
+    of: dict[Group, list[Trial]] = field(default_factory=dict)  # trials of the search
     added: int = 0  # of them, by the user
     watchers: list[Callable[[Trial], None]] = field(default_factory=list, compare=False)
-    asked: Counter[str] = field(default_factory=Counter)  # trials by optimizer, of all stages
-    spent: Counter[str] = field(default_factory=Counter)  # samples of the search, by optimizer
+    asked: Counter[Group] = field(default_factory=Counter)  # trials of all stages
+    spent: Counter[Group] = field(default_factory=Counter)  # samples of the search
     reports: int = 0  # of all trials
     at_work: dict[int, Trial] = field(default_factory=dict)  # those that have a process
     seconds_of: dict[str, float] = field(
         default_factory=lambda: defaultdict(float)
     )  # that processes ran, by stage
+    plans: list[int | str] = field(default_factory=list)  # seeds of confirm, as asked for in turn
     requests: set[str] = field(default_factory=set)  # ids of those that became trials
 
     def apply(self, event: Event) -> None:
@@ -119,11 +127,14 @@ class Book:
                 self.why, self.ending, self.job = None, False, event.get("job")
                 self.started = self.started or event["time"]
                 self.sessions += 1
+                seeds = (event["spec"].get("confirm") or {}).get("seeds")
+                if seeds is not None and seeds not in self.plans[-1:]:
+                    self.plans.append(seeds)
                 self.session_event = event["time"]
                 for trial in list(self.at_work.values()):  # of a driver that died without a word
                     self._rest(trial, self.last_event)
             case "ask":
-                number, name = event["trial"], event["config"]["optimizer"]["type"]
+                number = event["trial"]
                 trial = self.trials[number] = Trial(
                     number,
                     event["stage"],
@@ -133,12 +144,13 @@ class Book:
                     full=event.get("full", False),
                     added=event.get("added", False),
                     source=event.get("source"),
-                    turn=self.asked[name],
+                    replicate=event.get("replicate", 0),
                 )
-                self.asked[name] += 1
+                trial.turn = self.asked[trial.group]
+                self.asked[trial.group] += 1
                 self.stage(trial.stage).append(trial)
                 if trial.stage == "search":
-                    self.of.setdefault(name, []).append(trial)
+                    self.of.setdefault(trial.group, []).append(trial)
                     self.added += trial.added
                 if (request := event.get("request")) is not None:
                     self.requests.add(request)
@@ -159,7 +171,7 @@ class Book:
             case "report":
                 trial = self.trials[event["trial"]]
                 if trial.stage == "search":
-                    self.spent[trial.optimizer] += event["metrics"]["samples"] - trial.samples
+                    self.spent[trial.group] += event["metrics"]["samples"] - trial.samples
                 trial.reports.append(event["metrics"])
                 trial.came.append(self.reports)
                 self.reports += 1

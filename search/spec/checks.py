@@ -21,6 +21,7 @@ from trainable.config import FEATURE_FILES, TrialConfig
 from trainable.optimizers.eight_bit import EightBit
 from trainable.optimizers.shelf import OPTIMIZERS
 
+FEWEST_TRIALS = 4  # of a search among several: with fewer, its winner is luck alone
 RECORDED = "recorded:"  # before an optimizer's name in a replay: its learning rate is all of it
 
 
@@ -35,6 +36,7 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     yield from _check_workers(spec)
     yield from _check_objectives(spec)
     yield from _check_allocation(spec)
+    yield from _check_replicates(spec)
     yield from _check_notify(spec)
     if spec.resources.gpu > 1 and spec.resources.gpu % 1:
         yield (
@@ -82,12 +84,13 @@ def _check_optimizer(name: str, knobs: Knobs) -> Iterator[tuple[KeyPath, str]]:
 def notes(spec: SearchSpec) -> Iterator[str]:
     """What is no fault, but should be known before a search starts: shown by `check`."""
     trials, optimizers = spec.budget.trials, len(spec.optimizers)
-    if spec.allocation == "equal" and trials % optimizers:
-        each = trials // optimizers
-        yield (
-            f"allocation equal: {each * optimizers} of the {trials} trials will be run, {each} "
-            f"for each of {optimizers} optimizers"
-        )
+    searches = optimizers * spec.replicates
+    if spec.allocation == "equal" and trials % searches:
+        each, of = trials // searches, f"{optimizers} optimizers"
+        if spec.replicates > 1:
+            of = f"{spec.replicates} searches of each of {of}"
+        run = f"{each * searches} of the {trials} trials will be run"
+        yield f"allocation equal: {run}, {each} for each of {of}"
     if spec.allocation == "adaptive" and trials < optimizers:
         yield f"{trials} trials are too few for {optimizers} optimizers: some will have none"
     for name, knobs in spec.space.optimizer.items():
@@ -151,6 +154,26 @@ def _check_allocation(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
         yield (
             ("budget", "trials"),
             f"{trials} can't be divided equally among {optimizers} optimizers",
+        )
+
+
+def _check_replicates(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    if spec.replicates == 1:
+        return
+    searches = spec.replicates * len(spec.optimizers)
+    if spec.allocation != "equal":
+        yield ("replicates",), "independent searches for each optimizer need allocation: equal"
+    elif spec.budget.trials < FEWEST_TRIALS * searches:
+        yield (
+            ("replicates",),
+            f"{spec.budget.trials} trials are too few for {spec.replicates} searches of each of "
+            f"{len(spec.optimizers)} optimizers: {FEWEST_TRIALS} trials for each make "
+            f"{FEWEST_TRIALS * searches}",
+        )
+    if spec.confirm is not None and (spec.confirm.per, spec.confirm.top) != ("optimizer", 1):
+        yield (
+            ("confirm",),
+            "with replicates the winner of each search is confirmed: per optimizer, top 1",
         )
 
 

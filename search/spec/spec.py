@@ -26,6 +26,10 @@ OrAuto = Annotated[
     Annotated[Literal["auto"], Word] | Annotated[int, Field(ge=1), Tag("a number")],
     Discriminator(lambda given: "a word" if isinstance(given, str) else "a number"),
 ]
+Seeds = Annotated[
+    Annotated[Literal["auto"], Word] | Annotated[int, Field(ge=2), Tag("a number")],
+    Discriminator(lambda given: "a word" if isinstance(given, str) else "a number"),
+]
 Baselines = Annotated[
     Annotated[Literal["default", "none"], Word] | Annotated[Listed[dict[str, Any]], Tag("a list")],
     Discriminator(lambda given: "a word" if isinstance(given, str) else "a list"),
@@ -86,7 +90,7 @@ class Budget(Frozen):
 class Confirm(Frozen):
     per: Literal["optimizer", "search"] = "optimizer"
     top: int = Field(1, ge=1)
-    seeds: int = Field(5, ge=2)
+    seeds: Seeds = "auto"  # auto: 3, 5, 8, 12, as long as something can be decided by more
 
 
 class Resources(Frozen):
@@ -117,6 +121,7 @@ class SearchSpec(Frozen):
     budget: Budget = Budget()
     trial_timeout: Duration = None
     confirm: Confirm | None = None
+    replicates: int = Field(1, ge=1)  # independent searches for each optimizer
     resources: Resources = Resources()
     notify: str | None = None  # a command to run when the search ends
     retries: int = Field(3, ge=0)  # of a trial whose process was lost

@@ -6,17 +6,18 @@ from importlib.metadata import version
 from typing import Any
 
 from search.answer.describe import name, settings_of
-from search.answer.standing import confirmed, standing, test_metric
-from search.answer.verdict import MARGIN
+from search.answer.standing import confirmed, standing
+from search.engine.confirm import test_metric
 from search.history.book import Book, Trial
+from search.judging.comparing import MARGIN
 
 
 def confirmation(book: Book, trial: Trial) -> dict[str, Any] | None:
     """What the confirm stage says of this trial's config, if it was confirmed."""
     stood = standing(book, MARGIN)
-    for contender in (*stood.contenders, *stood.unstable):
-        if contender.source.number == trial.number and contender.trials:
-            return confirmed(stood, contender, test_metric(book)) | {"on": test_metric(book)}
+    for contender in stood.everyone:
+        if trial in contender.sources and contender.trials:
+            return confirmed(contender, test_metric(book)) | {"on": test_metric(book)}
     return None
 
 

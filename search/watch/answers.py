@@ -176,7 +176,7 @@ def logs(request: dict[str, Any]) -> Any:
 def report(request: dict[str, Any]) -> Any:
     """The report's content, and its files."""
     from search.answer.report import write_report
-    from search.answer.verdict import MARGIN
+    from search.judging.comparing import MARGIN
     from search.takeaway.publish import publish
     from search.watch.status import open_book
 

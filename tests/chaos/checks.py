@@ -91,7 +91,7 @@ def faults(engine: Engine, event: Event) -> Iterator[str]:
     if kind == "report" and verdict in ("promote", "pause"):
         yield f"it went on from {trial.samples} samples without a word"
     if kind == "promote" and event["full"]:
-        if engine.held.best(trial.optimizer) is not trial:
+        if engine.held.first(trial.group, 1) != [trial]:
             yield "another one was to be finished"
     elif kind == "promote" and trial.state == "paused":
         if arm.scheduler.promotable(arm.peers) is not trial:
@@ -114,7 +114,7 @@ def faults_of_ask(engine: Engine, event: Event) -> Iterator[str]:
         return
     first = event["baseline"]
     wanted = engine.baselines[asked(book)] if first else engine.arms.propose(number)
-    if wanted != event["chosen"]:
+    if wanted != (event["chosen"], event.get("replicate", 0)):
         yield f"what came before it proposes {wanted}"
 
 

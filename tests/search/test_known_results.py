@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from support.paths import SPECS
 
-from search.answer.verdict import NOT_SHOWN
-
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.timeout(7200),
     pytest.mark.skipif("KNOWN_RESULTS" not in os.environ, reason="minutes: make known-results"),
 ]
+
+NOT_SHOWN = ("as good", "undecided")
 
 
 def answer_of(name: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def test_the_published_direction_is_found_at_a_small_budget() -> None:
     content = answer_of("known-results")
     for worse in ("rmsprop", "sgd"):
         assert verdict(content, "muon", worse) == "better"
-    assert verdict(content, "adam", "adamw") == NOT_SHOWN
+    assert verdict(content, "adam", "adamw") in NOT_SHOWN
     means = {name: row["confirmed"]["mean"] for name, row in content["optimizers"].items()}
     assert max(means["muon"], means["soap"]) < min(means["adam"], means["adamw"])
     assert max(means["adam"], means["adamw"]) < min(means["sgd"], means["rmsprop"])
@@ -55,5 +55,5 @@ def test_the_published_direction_is_found_at_a_small_budget() -> None:
 def test_no_winner_is_declared_where_tuned_optimizers_are_alike() -> None:
     content = answer_of("breast-cancer")
     for first, second in combinations(content["optimizers"], 2):
-        assert verdict(content, first, second) == NOT_SHOWN
+        assert verdict(content, first, second) in NOT_SHOWN
     assert content["before"]["gain"] > 0.05  # and yet the untuned default is told apart

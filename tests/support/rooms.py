@@ -16,7 +16,17 @@ ROOMS = {
         *("report", "quality", "actor", "solo", "__main__"),
     ),
     "search": (
-        *("errors", "history", "spec", "engine", "answer", "tracking", "takeaway", "execution"),
+        *(
+            "errors",
+            "history",
+            "judging",
+            "spec",
+            "engine",
+            "answer",
+            "tracking",
+            "takeaway",
+            "execution",
+        ),
         *("forecast", "watch", "run", "__main__"),
     ),
     "cluster": ("local", "remote", "hosts", "commands", "cli"),

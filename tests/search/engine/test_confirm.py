@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -196,6 +197,129 @@ def test_confirming_again_with_more_seeds_adds_only_those(begin: Begin, tmp_path
     added = play(engine)
     assert [t.config["seed"] for t in added] == [4, 4, 5, 5]
     assert owed(engine.book, Confirm(seeds=5)) == []
+
+
+LEVELS = {"adam": 0.200, "sgd": 0.206}  # what each is worth on the test part
+
+
+def auto(engine: Engine, noise: float = 0.0, sgd: float = 0.206, most: int = 1000) -> list[Trial]:
+    """Play a search to its end; losses of fresh seeds depend on optimizer, config and seed."""
+    levels, played = LEVELS | {"sgd": sgd}, list[Trial]()
+    while len(played) < most and (trial := engine.next()) is not None:
+        engine.begin(trial.number)
+        steps, batch, seed = (trial.config[key] for key in ("steps", "batch_size", "seed"))
+        luck = noise * random.Random(f"{trial.optimizer} {seed}").uniform(-1, 1)
+        loss = levels[trial.optimizer] + luck
+        own = trial.number if trial.source is None else trial.source
+        metrics = {"step": steps, "samples": steps * batch, "val_loss": loss + own / 1e4}
+        metrics |= {"test_loss": loss, "diverged_at": None, "steps_per_second": 1.0}
+        assert not engine.report(trial.number, metrics)
+        played.append(trial)
+    return played
+
+
+def test_by_auto_the_best_two_of_each_optimizer_compete_first_and_only_one_is_judged(
+    begin: Begin, tmp_path: Path
+) -> None:
+    engine = begin(spec_with({"seeds": "auto"}), tmp_path / "history.jsonl")
+    auto(engine)
+    again = [(t.source, t.config["seed"]) for t in engine.book.stage("confirm")]
+    rivals = {trial.number for trial in engine.book.searched}
+    assert set(again[:8]) == {(number, seed) for number in rivals for seed in (1001, 1002)}
+    best = {min(t.number for t in engine.book.searched if t.optimizer == o) for o in LEVELS}
+    assert {source for source, _ in again[8:]} == best  # 1e-4 of the objective decided
+    assert [t.number for t in winners(engine.book, Confirm())] == sorted(best)
+
+
+def test_by_auto_the_seeds_end_where_all_is_decided(begin: Begin, tmp_path: Path) -> None:
+    engine = begin(spec_with({"seeds": "auto"}), tmp_path / "history.jsonl")
+    auto(engine, sgd=0.4)
+    judged = [t for t in engine.book.stage("confirm") if t.config["seed"] < 1000]
+    assert sorted(t.config["seed"] for t in judged) == [1, 1, 2, 2, 3, 3]
+    stood = standing(engine.book, 0.01)
+    assert stood.judged is not None and stood.judged.beaten == {"sgd"}
+    assert planned(engine.book) == len(engine.book.stage("confirm"))
+
+
+def test_by_auto_the_undecided_go_on_to_the_next_look(begin: Begin, tmp_path: Path) -> None:
+    engine = begin(spec_with({"seeds": "auto"}), tmp_path / "history.jsonl")
+    auto(engine, noise=0.004, sgd=0.212)
+    judged = [t for t in engine.book.stage("confirm") if t.config["seed"] < 1000]
+    seeds = sorted({t.config["seed"] for t in judged})
+    assert len(seeds) in (5, 8, 12) and len(judged) == 2 * len(seeds)
+    stood = standing(engine.book, 0.01)
+    assert stood.judged is not None and stood.judged.seeds == len(seeds)
+
+
+def test_after_auto_more_seeds_by_hand_are_for_the_undecided_alone(
+    begin: Begin, tmp_path: Path
+) -> None:
+    path = tmp_path / "history.jsonl"
+    auto(begin(spec_with({"seeds": "auto"}), path), sgd=0.4)
+    assert auto(begin(spec_with({"seeds": 20}), path), sgd=0.4) == []
+    other = tmp_path / "other.jsonl"
+    auto(begin(spec_with({"seeds": "auto"}), other), noise=0.004, sgd=0.2025)
+    more = auto(begin(spec_with({"seeds": 14}), other), noise=0.004, sgd=0.2025)
+    assert {t.config["seed"] for t in more} >= {13, 14}
+
+
+@pytest.mark.parametrize("done", range(0, 15, 2))
+def test_a_confirmation_by_auto_goes_on_where_its_driver_died(
+    done: int, begin: Begin, tmp_path: Path
+) -> None:
+    spec = spec_with({"seeds": "auto"})
+    unbroken = begin(spec, tmp_path / "unbroken.jsonl")
+    auto(unbroken, 0.004)
+    first = begin(spec, tmp_path / "history.jsonl")
+    auto(first, 0.004, most=4 + done)
+    first.next()  # asked for, never finished
+    second = begin(spec, tmp_path / "history.jsonl")
+    auto(second, 0.004)
+    trials = [
+        {(t.number, t.source, t.config["seed"]) for t in engine.book.trials.values()}
+        for engine in (unbroken, second)
+    ]
+    assert trials[0] == trials[1]
+
+
+def replicated(**keys: Any) -> SearchSpec:
+    given: dict[str, Any] = {"replicates": 2, "allocation": "equal", "budget": {"trials": 16}}
+    return spec_with({"seeds": "auto"}, **given | keys)
+
+
+def test_replicates_are_searches_of_their_own_whose_winners_have_seeds_of_their_own(
+    begin: Begin, tmp_path: Path
+) -> None:
+    engine = begin(replicated(), tmp_path / "history.jsonl")
+    auto(engine)
+    trials = engine.book.searched
+    by_search = {group: [t for t in trials if t.group == group] for group in engine.arms.groups()}
+    assert {group: len(mine) for group, mine in by_search.items()} == dict.fromkeys(
+        [(name, r) for r in (0, 1) for name in LEVELS], 4
+    )
+    studies = {arm.sampler.study_name for arm in engine.arms.all}
+    assert studies == {f"tiny-000000/{name}/{r}" for name in LEVELS for r in (0, 1)}
+    rates = [[t.config["optimizer"]["lr"] for t in mine[1:]] for mine in by_search.values()]
+    assert rates[0] != rates[2]  # adam's two searches
+    confirmed = {(t.source, t.config["seed"]) for t in engine.book.stage("confirm")}
+    for (_, replicate), mine in by_search.items():
+        mine.sort(key=lambda t: t.number)
+        expected = {(mine[0].number, 1 + 2 * replicate), (mine[0].number, 2 + 2 * replicate)}
+        assert expected <= confirmed
+    assert len(confirmed) == 8
+
+
+def test_the_unit_of_a_verdict_with_replicates_is_the_search(begin: Begin, tmp_path: Path) -> None:
+    engine = begin(replicated(), tmp_path / "history.jsonl")
+    auto(engine, noise=0.001, sgd=0.4)
+    stood = standing(engine.book, 0.01)
+    assert [c.name for c in stood.contenders] == ["adam", "sgd"]
+    assert stood.units == [[1, 2], [3, 4]] and stood.judged is not None
+    (verdict,) = stood.verdicts
+    assert verdict.seeds == 2
+    values = stood.values("test_loss")
+    means = [sum(row) / 2 for row in (values["adam"], values["sgd"])]
+    assert verdict.difference == pytest.approx(means[0] - means[1])
 
 
 def test_without_a_complete_trial_there_is_nothing_to_confirm(

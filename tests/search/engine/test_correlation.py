@@ -11,7 +11,7 @@ from support.families import family
 from support.trials import trial
 
 from search.engine.asha import Asha, Results
-from search.engine.correlation import rank_correlation, ranks
+from search.engine.correlation import Correlation, chained, rank_correlation, ranks
 from search.forecast.replay import simulate
 
 LOSS = Results("val_loss", "min")
@@ -53,6 +53,32 @@ def test_that_only_the_better_half_went_on_does_not_bias_it(correlation: float) 
     assert abs(fmean(corrected) - spearman) < 0.07
     if correlation:
         assert fmean(plain) < spearman - 0.1  # what it would be without the correction
+
+
+def halved(draw: random.Random, trials: int, rho: float) -> list[Correlation | None]:
+    """The links of four rungs, each of which lets its better half go on; rho from each to each."""
+    noise, links = math.sqrt(1 - rho**2), list[Correlation | None]()
+    values = [draw.gauss(0, 1) for _ in range(trials)]
+    for _ in range(4):
+        middle = sorted(values)[len(values) // 2]
+        later = [rho * x + noise * draw.gauss(0, 1) if x < middle else None for x in values]
+        links.append(rank_correlation(tuple(values), tuple(later)))
+        values = [value for value in later if value is not None]
+    return links
+
+
+@pytest.mark.parametrize("trials", [60, 120])
+def test_a_chain_of_rungs_is_not_found_worse_than_it_is(trials: int) -> None:
+    """Four links of 0.95 tell the end with 0.81, and the threshold is 0.7."""
+    draw, worth, alone = random.Random(1), [], []
+    for _ in range(300):
+        links = halved(draw, trials, 0.95)
+        first = chained(links)[0]
+        assert first is not None
+        worth.append(first)
+        alone.append(math.prod(max(0.0, link.estimate) for link in links if link))
+    assert sum(one < 0.7 for one in worth) < sum(one < 0.7 for one in alone) / 2
+    assert abs(fmean(worth) - 0.95**4) < 0.05
 
 
 def test_a_rung_that_misleads_holds_nobody_back() -> None:

@@ -9,23 +9,15 @@ import pytest
 from scipy import stats
 from support.specs import make_config
 
-from search.answer.verdict import (
-    NOT_SHOWN,
-    POWER,
-    alike_in_variance,
-    compare,
-    critical,
-    equal_variances,
-    mean_interval,
-    residual_variance,
-    smallest_difference,
-)
+from search.judging.comparing import compare, critical, mean_interval
+from search.judging.power import POWER, chance, further_seeds, smallest_difference
+from search.judging.variances import alike_in_variance, equal_variances, residual_variance
 from trainable.data.loading import load_data
 from trainable.report import report
 from trainable.train import TrainState, train_until
 
-LOSS, NOISE = 0.18, 0.0006  # measured on digits: 0.3 % from seed to seed
-LOUD = 0.0027  # SGD's, 4.5 times as much
+LOSS, NOISE = 0.18, 0.0018  # measured on digits: 1 % from seed to seed
+LOUD = 0.0081  # 4.5 times as much; SGD's is at least twice as much
 DRAWS = 1000
 ALLOWED = 0.05 + 2 * (0.05 * 0.95 / DRAWS) ** 0.5  # a simulated rate of 5 % can reach this
 
@@ -36,7 +28,7 @@ def draws(
     """Simulated confirmations: contenders of equal means, but for shifts as shares of the loss."""
     rng = np.random.default_rng(7)
     means = LOSS * (1 + np.array([*shifts, *[0.0] * (len(noise) - len(shifts))]))
-    luck = rng.normal(size=(DRAWS, 1, seeds)) * 0.002
+    luck = rng.normal(size=(DRAWS, 1, seeds)) * 0.006  # of a seed, for all
     tables = (
         means[:, None]
         + luck
@@ -45,7 +37,7 @@ def draws(
     return [{str(i): list(row) for i, row in enumerate(table)} for table in tables]
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize(
     "noise",
     [
@@ -56,29 +48,25 @@ def draws(
         [NOISE] * 2 + [LOUD] * 2,
         [NOISE] * 5 + [LOUD],
         [NOISE, 1.5 * NOISE, 2 * NOISE, 3 * NOISE],
+        [NOISE] * 9 + [LOUD],
     ],
-    ids=["two", "four", "eight", "one-loud", "two-loud", "one-loud-of-six", "each-louder"],
+    ids=["two", "four", "eight", "one-loud", "two-loud", "loud-of-6", "each-louder", "loud-of-10"],
 )
-@pytest.mark.parametrize("margin", [0.0, 0.01])
-def test_ties_are_declared_different_in_at_most_5_percent(
-    noise: list[float], seeds: int, margin: float
-) -> None:
-    false = sum(
-        any(verdict.verdict != NOT_SHOWN for verdict in compare(losses, margin))
-        for losses in draws(noise, seeds)
-    )
+def test_ties_are_declared_different_in_at_most_5_percent(noise: list[float], seeds: int) -> None:
+    tables = draws(noise, seeds)
+    false = sum(any(verdict.claims for verdict in compare(losses, 0.0)) for losses in tables)
     assert false / DRAWS <= ALLOWED
 
 
 def test_a_difference_of_just_the_margin_is_seldom_claimed_to_be_more() -> None:
     claims = 0
     for losses in draws([NOISE] * 4, 5, shifts=(0.01,)):
-        claims += any(v.verdict != NOT_SHOWN for v in compare(losses, 0.0099) if v.b == "0")
+        claims += any(v.claims for v in compare(losses, 0.0099) if v.b == "0")
     assert claims / DRAWS <= ALLOWED
 
 
 def test_intervals_hold_for_all_pairs_at_once() -> None:
-    shifts = (0.0, 0.02, 0.05, 0.07)
+    shifts = (0.0, 0.05, 0.1, 0.15)
     wrong = 0
     for losses in draws([NOISE] * 3 + [LOUD], 5, shifts):
         for v in compare(losses):
@@ -99,12 +87,12 @@ def test_the_smallest_difference_promised_is_found_as_often_as_promised(
     for losses in draws([NOISE] * contenders, seeds, shifts):
         mine = next(v for v in compare(losses) if {v.a, v.b} == {"0", "1"})
         found += mine.verdict == ("worse" if mine.a == "0" else "better")
-    assert found / DRAWS == pytest.approx(0.8, abs=0.04)
+    assert 0.76 <= found / DRAWS <= 0.87  # with few seeds, stepping down finds a few more
 
 
 def test_sgd_far_behind_is_found_although_it_is_loud() -> None:
     found = 0
-    for losses in draws([NOISE] * 3 + [LOUD], 5, shifts=(0, 0, 0, 0.066)):
+    for losses in draws([NOISE] * 3 + [LOUD], 5, shifts=(0, 0, 0, 0.17)):
         found += all(v.verdict == "better" for v in compare(losses) if v.b == "3")
     assert found / DRAWS >= POWER
 
@@ -147,7 +135,7 @@ def test_the_variance_of_a_loud_contender_is_not_pooled() -> None:
 
 
 def test_a_loud_contender_does_not_hide_a_difference_between_quiet_ones() -> None:
-    shifts = (0.0, 0.025)
+    shifts = (0.0, 0.055)
     found = 0
     for losses in draws([NOISE] * 5 + [LOUD], 5, shifts):
         mine = next(v for v in compare(losses) if {v.a, v.b} == {"0", "1"})
@@ -166,13 +154,13 @@ def test_the_best_comes_first_and_every_pair_is_judged() -> None:
 def test_equal_losses_show_no_difference() -> None:
     verdict = compare({"a": [1.0, 2.0, 3.0], "b": [1.0, 2.0, 3.0]})[0]
     assert (verdict.difference, verdict.low, verdict.high) == (0, 0, 0)
-    assert verdict.verdict == NOT_SHOWN
+    assert verdict.verdict == "as good"
 
 
 def test_the_margin_decides_between_a_difference_and_a_claim() -> None:
     losses = {"a": [1.00, 1.01, 0.99], "b": [1.02, 1.031, 1.009]}
     assert compare(losses, margin=0.0)[0].verdict == "better"
-    assert compare(losses, margin=0.02)[0].verdict == NOT_SHOWN
+    assert not compare(losses, margin=0.02)[0].claims
 
 
 @pytest.mark.parametrize("losses", [{"a": [1.0, 2.0]}, {"a": [1.0], "b": [2.0]}])
@@ -187,6 +175,77 @@ def test_a_mean_over_seeds_has_students_interval() -> None:
     assert critical(2, 4) == pytest.approx(2.776, abs=1e-3)
 
 
+@pytest.mark.parametrize("seeds", [3, 5, 8])
+def test_heavy_tails_do_not_make_more_false_claims(seeds: int) -> None:
+    rng = np.random.default_rng(11)
+    tables = LOSS + NOISE * rng.standard_t(3, (DRAWS, 4, seeds)) / 3**0.5
+    named = [{str(i): list(row) for i, row in enumerate(table)} for table in tables]
+    false = sum(any(v.claims for v in compare(losses, 0.0)) for losses in named)
+    assert false / DRAWS <= ALLOWED
+
+
+@pytest.mark.parametrize("noise", [[NOISE] * 4, [NOISE] * 3 + [LOUD], [NOISE] * 2])
+@pytest.mark.parametrize("worse", [0.0, 0.0101])
+def test_as_good_is_said_falsely_in_at_most_5_percent(noise: list[float], worse: float) -> None:
+    """Of a contender that is worse by just more than the margin, whoever is best otherwise."""
+    quiet = [sd / 4 for sd in noise]  # where it could be said at all
+    shifts = (*[worse] * (len(noise) - 1), 0.0)
+    wrong = said = 0
+    for losses in draws(quiet, 8, shifts):
+        good = {v.b for v in compare(losses) if v.verdict == "as good"}
+        said += len(good) > 0
+        wrong += any(shifts[int(name)] > 0.01 for name in good)
+    assert wrong / DRAWS <= ALLOWED
+    assert said / DRAWS > 0.5 or worse  # and where all are, it is said
+
+
+def test_as_good_follows_the_formula_by_hand() -> None:
+    """max over the others of mean difference + t(1 - 0.05/2, 2) * sd / sqrt(3)."""
+    losses = {"a": [1.000, 1.001, 0.999], "b": [1.004, 1.003, 1.002], "c": [1.2, 1.2, 1.2]}
+    first, *_ = compare(losses)
+    against_a = np.array(losses["b"]) - np.array(losses["a"])
+    bound = against_a.mean() + stats.t.ppf(1 - 0.05 / 2, 2) * against_a.std(ddof=1) / 3**0.5
+    assert (first.a, first.b) == ("a", "b") and bound == pytest.approx(0.0055, abs=1e-4)
+    assert first.verdict == "as good" and compare(losses, 0.0054)[0].verdict == "undecided"
+
+
+def test_a_margin_of_nothing_and_a_best_of_nothing_still_have_shares_and_words() -> None:
+    losses = {"a": [1.0, 1.01, 0.99], "b": [1.06, 1.071, 1.049]}
+    verdict = compare(losses, margin=0.0)[0]
+    assert verdict.difference / verdict.scale == pytest.approx(-0.06)
+    zero = compare({"a": [0.0, 0.1, -0.1], "b": [1.0, 1.1, 0.9]})[0]
+    assert (zero.scale, zero.margin, zero.verdict) == (0.0, 0.0, "better")
+    given = compare({"a": [0.0, 0.0, 0.0], "b": [0.009, 0.009, 0.009]}, scale=1.0)[0]
+    assert (given.margin, given.verdict) == (0.01, "as good")
+
+
+def test_stepping_down_claims_more_but_never_beyond_its_interval() -> None:
+    """What Holm's step claims has an interval that ends at the margin, not within it."""
+    more = 0
+    for losses in draws([NOISE] * 4, 3, (0.0, 0.06, 0.06, 0.06)):
+        for v in compare(losses):
+            assert v.claims == (v.low > v.margin or v.high < -v.margin)
+            more += v.claims and min(abs(v.low), abs(v.high)) < v.margin * 1.0001
+    assert more > 0
+
+
+def test_further_seeds_are_the_fewest_that_give_the_chance_to_decide() -> None:
+    losses = {
+        "a": [1.00, 1.01, 0.99, 1.0],
+        "b": [1.03, 1.02, 1.03, 1.05],
+        "c": [2.0, 2.1, 2.0, 2.1],
+    }
+    verdict = compare(losses)[0]
+    assert (verdict.b, verdict.verdict) == ("b", "undecided")
+    more = further_seeds(verdict, 3, 0.05)
+    assert more is not None and 1 < more < 30
+    chances = [chance(verdict, verdict.seeds + n, 3, 0.05) for n in (more - 1, more)]
+    assert chances[0] < POWER <= chances[1]
+    at_the_margin = verdict._replace(difference=-verdict.margin * 1.001)
+    assert further_seeds(at_the_margin, 3, 0.05) is None
+    assert further_seeds(verdict._replace(variance=0.0), 3, 0.05) == 1
+
+
 @pytest.mark.parametrize("margin", [0.0, 0.01])
 def test_real_trainings_of_one_config_are_declared_different_in_at_most_5_percent(
     margin: float, same_config: list[float]
@@ -197,7 +256,7 @@ def test_real_trainings_of_one_config_are_declared_different_in_at_most_5_percen
     for _ in range(DRAWS):
         drawn = rng.permutation(same_config)[:20].reshape(4, 5)
         verdicts = compare({str(i): list(row) for i, row in enumerate(drawn)}, margin)
-        false += any(verdict.verdict != NOT_SHOWN for verdict in verdicts)
+        false += any(verdict.claims for verdict in verdicts)
     assert false / DRAWS <= ALLOWED
 
 
