@@ -48,7 +48,9 @@ class Arms:
 
     def _update(self, trial: Trial) -> None:
         if trial.stage == "search" and trial.optimizer in self.spec.space.optimizer:
-            self.of(trial).standings.update(trial)
+            arm = self.of(trial)
+            arm.standings.update(trial)
+            arm.sampler.update(trial)
 
     def of(self, trial: Trial) -> Arm:
         """The arm that a trial belongs to."""
@@ -83,13 +85,12 @@ class Arms:
     def _draw(self, number: int, name: str, arm: Arm) -> dict[str, Any] | None:
         """Have the arm's sampler propose; the first of an optimizer are spread over its ranges."""
         mine = self.book.of.get((name, arm.replicate), [])
-        known = [*self.book.imported, *arm.peers] if self.book.imported else arm.peers
         first = len(mine) < self._quota()
         earlier = sum(trial.optimizer == name for trial in self.book.imported)
         if len(mine) + earlier < self._quota() and not SAMPLERS[arm.sampler.kind].spreads:
             turn = sum(not trial.baseline for trial in mine)
-            return arm.sampler.spread(number, known, name, turn, self._quota())
-        return arm.sampler.ask(number, known, name if first or self.equal else None)
+            return arm.sampler.spread(number, name, turn, self._quota())
+        return arm.sampler.ask(number, name if first or self.equal else None)
 
     def _quota(self) -> int:
         """Trials that each search of an optimizer gets before a sampler learns from results."""
@@ -107,4 +108,7 @@ class Arms:
         peers = self.book.searched
         if self.equal:
             peers = self.book.of.setdefault((names[0], replicate), [])
+        for trial in (*self.book.imported, *peers):
+            if trial.optimizer in names:
+                sampler.update(trial)
         return Arm(names, replicate, sampler, build_scheduler(spec), peers)

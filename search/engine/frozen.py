@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from heapq import nsmallest
+from itertools import islice
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sortedcontainers import SortedList
 
 from search.engine.designs import mix
-from search.engine.pareto import Aims, Point, layers, signed
+from search.engine.pareto import Aims, Fronts, better, layers, signed
 from search.history.book import AT_WORK, CUT, Trial
 from search.spec.shelves import SAMPLERS
 from search.spec.space import Space, distributions
@@ -28,28 +31,72 @@ STATES = {
 }
 
 
-@dataclass
 class Views:
-    """Makes Optuna's trials of ours, each once for as long as it does not change."""
+    """Makes Optuna's trials of ours, and keeps tables of those that tell most (`telling`)."""
 
-    space: Space
-    names: list[str]  # of the optimizers that compete
-    kind: str  # of sampler
-    aims: Aims
-    kept: dict[int, tuple[Any, FrozenTrial | None]] = field(default_factory=dict)
+    def __init__(self, space: Space, names: list[str], kind: str, aims: Aims, seed: int) -> None:
+        self.space, self.names, self.kind, self.aims, self.seed = space, names, kind, aims, seed
+        self.kept: dict[int, tuple[Any, FrozenTrial | None]] = {}  # what was shown last
+        self.at_work: dict[int, Trial] = {}
+        self.read: Counter[int] = Counter()  # reports of each trial that `worst` knows
+        self.worst: list[float | None] = [None] * len(aims)  # value seen of each objective
+        self.keys: dict[int, tuple[Any, Any]] = {}  # of a trial that ended, in the next two
+        self.best, self.lots = SortedList(), SortedList()
 
-    def of(self, trials: Sequence[Trial], seed: int | None = None) -> list[FrozenTrial]:
-        """As Optuna should see these trials, without those that say nothing about the space.
+    def update(self, trial: Trial) -> None:
+        """A trial has begun, reported, gone on or ended."""
+        if news := trial.reports[self.read[trial.number] :]:
+            known = zip(self.worst, self.aims, strict=True)
+            self.worst = [_worse(worst, news, aim) for worst, aim in known]
+        self.read[trial.number] = len(trial.reports)
+        self.at_work.pop(trial.number, None)
+        if (keys := self.keys.pop(trial.number, None)) is not None:
+            self.best.remove(keys[0])
+            self.lots.remove(keys[1])
+        if trial.state in AT_WORK:
+            self.at_work[trial.number] = trial
+            return
+        place = _place(trial)
+        best = *_merit(trial, self.aims), place, trial
+        keys = self.keys[trial.number] = best, (mix(self.seed, trial.number), place, trial)
+        self.best.add(keys[0])
+        self.lots.add(keys[1])
 
-        With a seed, only those that tell most, if there are many.
-        """
-        penalties = [_penalty(trials, metric, mode) for metric, mode in self.aims]
-        shown = trials if seed is None else telling(trials, self.aims, seed)
-        views = (self._view(trial, penalties) for trial in shown)
-        return [view for view in views if view is not None]
+    def shown(self) -> list[FrozenTrial]:
+        """Those that tell most, as Optuna should see them."""
+        views = self._of(sorted(self.telling(), key=_place), self.worst)
+        self.kept = {number: self.kept[number] for number in views}
+        return [view for view in views.values() if view is not None]
+
+    def telling(self) -> list[Trial]:
+        """At most SHOWN of the trials that ended, and all at work, as the function has them."""
+        top = {key[-1].number: key[-1] for key in self._best()}
+        rest = (key[-1] for key in self.lots if key[-1].number not in top)
+        return [*top.values(), *islice(rest, SHOWN - len(top)), *self.at_work.values()]
+
+    def _best(self) -> list[Any]:
+        """The keys of the BEST trials."""
+        if len(self.aims) == 1:
+            return list(self.best[:BEST])
+        depth = Fronts((key[0] for key in self.best), most=BEST).depth
+        leading = (key for key in self.best if key[0] in depth)
+        return nsmallest(BEST, leading, key=lambda key: (depth[key[0]], key))
+
+    def of(self, trials: Sequence[Trial]) -> list[FrozenTrial]:
+        """All of these trials, without those that say nothing about the space."""
+        reports = [report for trial in trials for report in trial.reports]
+        worst = [_worse(None, reports, aim) for aim in self.aims]
+        return [view for view in self._of(trials, worst).values() if view is not None]
+
+    def _of(
+        self, trials: Sequence[Trial], worst: Sequence[float | None]
+    ) -> dict[int, FrozenTrial | None]:
+        penalties = [_penalty(w, mode) for w, (_, mode) in zip(worst, self.aims, strict=True)]
+        return {trial.number: self._view(trial, penalties) for trial in trials}
 
     def _view(self, trial: Trial, penalties: list[float]) -> FrozenTrial | None:
-        version = trial.state, len(trial.reports), penalties
+        told = penalties if trial.state == "diverged" or len(self.aims) > 1 else None
+        version = trial.state, len(trial.reports), told
         known, view = self.kept.get(trial.number, (None, None))
         if known != version:
             view = self._make(trial, penalties)
@@ -104,42 +151,41 @@ def telling(trials: Sequence[Trial], aims: Aims, seed: int) -> Sequence[Trial]:
     Those are the BEST ones, and a sample of the others that stays as it is while more come. TPE
     models the 25 best apart from all others (Bergstra et al. 2011), so the first model is the
     same as if it were shown all; that of the others is made of a sample. With several objectives
-    the good ones are a tenth of what is shown, front by front.
+    the best are front by front.
     """
-    ended = [place for place, t in enumerate(trials) if t.state not in AT_WORK]
-    if len(ended) <= SHOWN:
-        return trials
-    best_first = [ended[place] for place in _order([trials[place] for place in ended], aims)]
-    rest = sorted(best_first[BEST:], key=lambda place: _lot(seed, trials[place].number))
-    shown = {*best_first[:BEST], *rest[: SHOWN - BEST]}
-    return [t for place, t in enumerate(trials) if place in shown or t.state in AT_WORK]
+    ended = [trial for trial in trials if trial.state not in AT_WORK]
+    merits = [_merit(trial, aims) for trial in ended]
+    depth = layers([merit[0] for merit in merits]) if len(aims) > 1 else [0] * len(ended)
+    best_first = sorted(range(len(ended)), key=lambda place: (depth[place], merits[place]))
+    rest = sorted(best_first[BEST:], key=lambda place: mix(seed, ended[place].number))
+    shown = {ended[place].number for place in (*best_first[:BEST], *rest[: SHOWN - BEST])}
+    return [t for t in trials if t.number in shown or t.state in AT_WORK]
 
 
-@cache
-def _lot(seed: int, number: int) -> int:
-    """What a trial drew, once for all proposals."""
-    return mix(seed, number)
-
-
-def _order(ended: Sequence[Trial], aims: Aims) -> list[int]:
-    """Places of trials, those first that a model should know as good: as TPE orders them."""
-    lasts = [signed(trial.reports[-1] if trial.reports else {}, aims) for trial in ended]
+def _merit(trial: Trial, aims: Aims) -> tuple[Any, ...]:
+    """A sort key: those first that a model should know as good, as TPE orders them."""
+    last = signed(trial.reports[-1] if trial.reports else {}, aims)
     if len(aims) > 1:
-        depth = layers(lasts)
-        return sorted(range(len(ended)), key=lambda place: (depth[place], lasts[place]))
-
-    def merit(place: int) -> tuple[bool, bool, int, Point]:
-        trial = ended[place]
-        done = trial.state == "complete"
-        return trial.state == "diverged", not done, 0 if done else -trial.samples, lasts[place]
-
-    return sorted(range(len(ended)), key=merit)
+        return (last,)
+    done = trial.state == "complete"
+    return trial.state == "diverged", not done, 0 if done else -trial.samples, last
 
 
-def _penalty(trials: Sequence[Trial], metric: str, mode: str) -> float:
+def _place(trial: Trial) -> tuple[bool, int]:
+    """The order of trials: those of earlier searches, which count down from -1, come first."""
+    return trial.number >= 0, abs(trial.number)
+
+
+def _worse(
+    worst: float | None, reports: Sequence[dict[str, Any]], aim: tuple[str, str]
+) -> float | None:
+    """The worst value of an objective in some reports, or that known before."""
+    values = (worst, *(report.get(aim[0]) for report in reports))
+    finite = (value for value in values if value is not None and math.isfinite(value))
+    return max(finite, key=better(aim[1]), default=None)
+
+
+def _penalty(worst: float | None, mode: str) -> float:
     """Finite, and worse than all that was seen."""
-    values = [r[metric] for t in trials for r in t.reports if metric in r] or [1.0]
-    sign = 1 if mode == "min" else -1
-    worst = max(values, key=lambda value: sign * value)
-    penalty: float = worst + sign * PENALTY * max(abs(worst), 1e-12)
-    return penalty
+    worst = 1.0 if worst is None else worst
+    return worst + better(mode)(PENALTY * max(abs(worst), 1e-12))

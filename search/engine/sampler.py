@@ -1,9 +1,9 @@
 """Who proposes: Optuna's samplers, shown the search as it stands.
 
-Nothing is remembered here either. For each proposal a study is made from the trials of the
-history, so there is nothing that a restart could lose and no trial that stays open by mistake;
-and the seed of a proposal is made from the spec's and the trial's number, so the same history
-gives the same proposal, whether or not the driver was restarted in between.
+For each proposal a study is made from the trials of the history, so there is nothing that a
+restart could lose and no trial that stays open by mistake; and the seed of a proposal is made
+from the spec's and the trial's number, so the same history gives the same proposal, whether or
+not the driver was restarted in between.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,34 +44,39 @@ class Sampler:
     aims: Aims = (("val_loss", "min"),)  # the objectives; the first one leads
     study_name: str = "study"
     budget: int = 2 * STARTUP  # trials that it will propose, about
-    _seen: set[str] = field(default_factory=set)  # configs of the first `_counted` trials
-    _counted: int = 0
 
     def __post_init__(self) -> None:
         self.metric, self.mode = self.aims[0]
-        self.views = Views(self.space, self.names, self.kind, self.aims)
+        self.views = Views(self.space, self.names, self.kind, self.aims, self.seed)
+        self.trials: dict[int, Trial] = {}  # that it knows, in their order
+        self.seen: set[str] = set()  # their configs
 
-    def ask(
-        self, number: int, trials: Sequence[Trial], optimizer: str | None
-    ) -> dict[str, Any] | None:
-        """Propose trial `number` after `trials`, if given with this optimizer: by dimension.
+    def update(self, trial: Trial) -> None:
+        """A trial is new, or has changed."""
+        if trial.number not in self.trials:
+            self.trials[trial.number] = trial
+            self.seen.add(self.space.identity(trial.chosen))
+        if SAMPLERS[self.kind].learns:
+            self.views.update(trial)
+
+    def ask(self, number: int, optimizer: str | None) -> dict[str, Any] | None:
+        """Propose trial `number`, if given with this optimizer: by dimension.
 
         None when all that the space holds was tried.
         """
-        tried, entry = self._tried(trials, optimizer), SAMPLERS[self.kind]
+        tried, entry = self._tried(optimizer), SAMPLERS[self.kind]
         if not entry.design:
-            return tried.fresh(number, lambda n: self._draw(number, n, trials, optimizer))
+            return tried.fresh(number, lambda n: self._draw(number, n, optimizer, self.kind))
+        known = list(self.trials.values())
         wanted = Wanted(
-            number, self.space, self.names, optimizer, trials, self.seed, self.metric, self.mode
+            number, self.space, self.names, optimizer, known, self.seed, self.metric, self.mode
         )
         proposals: Iterator[dict[str, Any]] = load(entry.target)(wanted)
         if entry.finite:
             return next((chosen for chosen in proposals if not tried.has(chosen)), None)
         return tried.fresh(number, lambda _: next(proposals))
 
-    def spread(
-        self, number: int, trials: Sequence[Trial], optimizer: str, turn: int, turns: int
-    ) -> dict[str, Any] | None:
+    def spread(self, number: int, optimizer: str, turn: int, turns: int) -> dict[str, Any] | None:
         """One of an optimizer's first `turns` trials, spread over its ranges.
 
         The learning rate takes a stratum of its range in each turn, those in the middle first:
@@ -83,25 +87,18 @@ class Sampler:
         order = sorted(range(turns), key=lambda s: (abs(s - (turns - 1) / 2), s))
 
         def draw(attempt: int) -> dict[str, Any]:
-            chosen = self._draw(number, attempt, (), optimizer, "random")
+            chosen = self._draw(number, attempt, optimizer, "random")
             if isinstance(dimension, Range):
                 inside = random.Random(mix(self.seed, number, attempt)).random()  # noqa: S311
                 chosen[key] = between(dimension, (order[turn] + inside) / turns)
             return chosen
 
-        return self._tried(trials, optimizer).fresh(number, draw)
+        return self._tried(optimizer).fresh(number, draw)
 
-    def _tried(self, trials: Sequence[Trial], optimizer: str | None) -> Tried:
-        """What was tried of the space, or of one optimizer's part of it.
-
-        The trials of a search only become more, so those counted before are not looked at again.
-        """
-        if len(trials) < self._counted:  # others than before
-            self._seen, self._counted = set(), 0
-        self._seen |= {self.space.identity(t.chosen) for t in islice(trials, self._counted, None)}
-        self._counted = len(trials)
+    def _tried(self, optimizer: str | None) -> Tried:
+        """What was tried of the space, or of one optimizer's part of it."""
         names = self.names if optimizer is None else [optimizer]
-        return Tried(self.space, names, self._seen, self.seed)
+        return Tried(self.space, names, self.seen, self.seed)
 
     def study(self, trials: Sequence[Trial], journal: Path | None = None) -> optuna.Study:
         """The search as an Optuna study, in memory or in a journal file for Optuna's tools."""
@@ -122,13 +119,11 @@ class Sampler:
         self,
         number: int,
         attempt: int,
-        trials: Sequence[Trial],
         optimizer: str | None,
-        kind: str | None = None,
+        kind: str,
     ) -> dict[str, Any]:
-        kind = kind or self.kind
         with quiet():
-            shown = [] if kind == "random" else self.views.of(trials, self.seed)
+            shown = self.views.shown() if SAMPLERS[kind].learns else []
             study = self._study(shown, InMemoryStorage())
             seed, entry = mix(self.seed, number, attempt), SAMPLERS[kind]
             first = {"n_startup_trials": self._startup()} if entry.learns else {}

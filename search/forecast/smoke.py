@@ -71,7 +71,7 @@ def first_config(spec: SearchSpec, name: str) -> TrialConfig:
     """The first trial of an optimizer: its published default, or else a draw from its space."""
     known = baselines(spec.space, spec.trial, spec.baselines)
     chosen = next((choice for choice in known if choice["optimizer"] == name), None)
-    chosen = chosen or Sampler(spec.space, [name], "random").spread(0, (), name, 0, 1)
+    chosen = chosen or Sampler(spec.space, [name], "random").spread(0, name, 0, 1)
     assert chosen is not None  # nothing was tried yet
     return spec.resolve(chosen)
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as some
+from support.playing import ACTIONS, Played
 from support.trials import made
 
-from search.engine.frozen import BEST, SHOWN, telling
-from search.engine.pareto import layers
+from search.engine.frozen import BEST, SHOWN, Views, telling
+from search.engine.pareto import better, layers
 from search.history.book import Trial
+from search.spec.space import Space
 
+SIZES = [("val_loss", "min"), ("size", "max")]
 ONE, TWO = [("val_loss", "min")], [("val_loss", "min"), ("bytes", "max")]
 
 
@@ -20,7 +30,7 @@ def ended(number: int, state: str = "complete") -> Trial:
 
 def test_few_trials_are_shown_as_they_are() -> None:
     trials = [ended(number) for number in range(SHOWN)]
-    assert telling(trials, ONE, 0) is trials
+    assert telling(trials, ONE, 0) == trials
 
 
 def test_of_many_the_best_are_shown_and_a_sample_of_the_rest_in_order() -> None:
@@ -63,3 +73,34 @@ def test_of_several_objectives_the_front_is_shown() -> None:
     points = [(t.reports[-1]["val_loss"], -t.reports[-1]["bytes"]) for t in trials]
     front = {t.number for t, depth in zip(trials, layers(points), strict=True) if depth == 0}
     assert front <= {trial.number for trial in telling(trials, TWO, 0)}
+
+
+@pytest.mark.parametrize("aims", [ONE, [("val_loss", "max")], SIZES, [*SIZES, ("speed", "max")]])
+@given(actions=some.lists(ACTIONS, max_size=80))
+@settings(max_examples=100, deadline=None)
+def test_tables_of_what_is_shown_are_kept_as_trials_change(
+    aims: list[tuple[str, str]], actions: list[tuple[Any, ...]]
+) -> None:
+    played, views = Played(), Views(Space(), ["adam", "sgd"], "tpe", aims, 0)
+    played.book.watchers.append(views.update)
+    with (
+        patch("search.engine.frozen.SHOWN", 6),
+        patch("search.engine.frozen.BEST", 3),
+        patch("search.engine.frozen.mix", lambda seed, number: number % 5),
+    ):
+        for action in actions:
+            played.play(action)
+            again = Views(Space(), ["adam", "sgd"], "tpe", aims, 0)  # as after a restart
+            for trial in played.book.searched:
+                again.update(trial)
+            wanted = {trial.number for trial in telling(played.book.searched, aims, 0)}
+            for kept in (views, again):
+                assert {trial.number for trial in kept.telling()} == wanted
+        for place, (metric, mode) in enumerate(aims):
+            values = [
+                report[metric]
+                for trial in played.book.searched
+                for report in trial.reports
+                if math.isfinite(report.get(metric, math.nan))
+            ]
+            assert views.worst[place] == max(values, key=better(mode), default=None)
