@@ -8,7 +8,7 @@ from typing import Any
 VICTIMS = {
     "driver": "the driver",
     "trial": "a trial's process, or one of its workers",
-    "node": "Ray's node process",
+    "node": "Ray's node process, or one of its agents",
     "host": "a second host, with all on it",
     "server": "the MLflow server",
     "s3": "the S3 server",

@@ -19,6 +19,10 @@ import psutil
 from support.services import S3, Mlflow
 
 SERVICES = ("s3", "server")
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+# of a trial, and of its workers. One of Ray's that is idle may be starting to be such a one: if it
+# is killed then, Ray waits for it for two minutes
+TRIALS = ("ray::trials-of-", "ray::Worker")
 
 
 class Victims:
@@ -49,7 +53,7 @@ class Victims:
 
     def join_host(self) -> None:
         """Have another host join the Ray of the search, if that is up and has none."""
-        raylets = [one for one in self.of("node") if "--gcs-address" in " ".join(one.cmdline())]
+        raylets = [one for one in in_folder(self.here) if is_raylet(one)]
         if not raylets or in_folder(self.host):
             return
         (gcs,) = (word for word in raylets[0].cmdline() if word.startswith("--gcs-address="))
@@ -79,8 +83,9 @@ class Victims:
             alive = service is not None and service.poll() is None
             return family(psutil.Process(service.pid)) if alive else []
         if victim == "node":
-            return [one for one in in_folder(self.here) if is_raylet(one)]
-        found = [one for one in in_folder(self.root) if is_trial(program(one))]
+            found = [one for one in in_folder(self.here) if is_node(one)]
+        else:
+            found = [one for one in in_folder(self.root) if program(one).startswith(TRIALS)]
         return found[int(lot * len(found)) :][:1]
 
     def kill(self, victim: str, processes: list[psutil.Process]) -> None:
@@ -140,10 +145,9 @@ def is_raylet(process: psutil.Process) -> bool:
     return Path(program(process)).name == "raylet"
 
 
-def is_trial(name: str) -> bool:
-    """Whether a process is that of a trial. One of Ray's that is idle may be starting: where such
-    a one is killed, Ray waits for it for two minutes."""
-    return name.startswith("ray::") and not name.startswith("ray::IDLE")
+def is_node(process: psutil.Process) -> bool:
+    """Whether a process is Ray's own of a node, which ends with any of them."""
+    return is_raylet(process) or program(process).startswith(AGENTS)
 
 
 def wait_until(ready: Callable[[], bool], seconds: float) -> bool:
