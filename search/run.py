@@ -37,7 +37,8 @@ from search.tracking.server import check_reachable, tracking_uri
 from search.watch.logs import tell
 from search.watch.progress import Progress
 from search.watch.shown import how_to_add
-from trainable.base.durable import fault_of_the_disk
+from trainable.base.durable import fault_of_the_disk, replace
+from trainable.data.parts import Data
 
 HERE = Here()
 
@@ -127,9 +128,8 @@ def catch_up(spec: SearchSpec, folder: Folder, home: Home) -> None:
     with driving(folder) as history:
         leave_behind(Engine(spec, history), folder)
         deliver_rest(spec, folder, home)
-    if not (folder.report / "report.json").exists():
-        publish(folder, home, history.book, write_report(folder, history.book))
-        keep(folder, folder.report)
+    if not folder.answered.exists() and (problem := bring_answer(folder, home, history.book)):
+        raise BadInput(f"{folder.id}: MLflow does not take the report: {problem}")
 
 
 def confirm(
@@ -201,6 +201,7 @@ def begin(session: Session, history: History) -> None:
     spec, ready = session.spec, session.ready
     if ready.job:  # nobody watches; its log is all there is to see
         history.tell = lambda event: tell(session.console, event, history.book)
+    session.folder.answered.unlink(missing_ok=True)
     put_code(session.folder, spec.code)
     driver = {"driver": f"{platform.node()}:{os.getpid()}", "job": ready.job}
     about = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, ready.data)}
@@ -242,8 +243,19 @@ def train(session: Session, history: History) -> tuple[Engine, Recorder]:
 def answer(session: Session, book: Book) -> None:
     """Write the report, and bring it and the best model to MLflow."""
     folder, console = session.folder, session.console
-    content = write_report(folder, book)
-    keep(folder, folder.report)
-    if problem := publish(folder, session.home, book, content, session.ready.data):
+    if problem := bring_answer(folder, session.home, book, session.ready.data):
         console.print(f"MLflow did not take the report ({problem}). Send it again with:")
         console.print(f"  diffsweep report {folder.id}", soft_wrap=True)
+
+
+def bring_answer(folder: Folder, home: Home, book: Book, data: Data | None = None) -> str | None:
+    """Write the report, and bring it to where it belongs; why MLflow did not take it, if so.
+
+    It is noted when all of it is done, since a driver may be killed at any point of it.
+    """
+    content = write_report(folder, book)
+    keep(folder, folder.report)
+    problem = publish(folder, home, book, content, data)
+    if problem is None:
+        replace(folder.answered, b"")
+    return problem

@@ -37,6 +37,7 @@ class Folder:
         self.best = path / "best"
         self.own = path / "own"  # of a submitted search: the user's code, as code/0, code/1, ...
         self.report = path / "report"  # report.html, report.json and the plots
+        self.answered = path / "answered"  # once MLflow and storage have the answer, too
         self.graphs = path / "graphs"  # traced networks, until MLflow has them
         self.storage_uri = path / "storage"  # where the durable truth is, if not here
         self.pulled = path / "pulled.json"  # how much of the history is known to be there

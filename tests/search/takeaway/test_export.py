@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from support.books import Writer, curve, export_of
 from support.specs import make_config
 
+from search import run as main
 from search.answer.report import write_report
 from search.engine.analysis import best
 from search.errors import BadInput
@@ -285,6 +286,27 @@ def test_the_parent_run_gets_report_dataset_and_a_model_that_samples(
     assert x.shape == (3, 1, 8, 8) and (x == again).all()
     assert list(Path().iterdir()) == []  # MLflow left nothing where the user stood
     assert any((home.artifacts / "tiny").rglob("MLmodel"))
+
+
+@pytest.mark.ray  # no Ray, but seconds of MLflow
+@pytest.mark.filterwarnings("ignore")  # of what MLflow imports
+def test_what_a_driver_killed_behind_its_report_left_undone_resume_does(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    folder, home, writer = search
+    write_report(folder, writer.book)  # after which it was killed
+    main.catch_up(writer.spec, folder, home)
+    client = mlflow.MlflowClient(f"sqlite:///{home.store}")
+    experiment = client.get_experiment_by_name("tiny")
+    query = f"attributes.run_name = '{folder.id}'"
+    (parent,) = client.search_runs([experiment.experiment_id], query)
+    artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
+    assert {"report.html", "report.json", "plots"} <= artifacts
+    assert "diffsweep.model" in parent.data.tags
+    monkeypatch.setattr(main, "publish", None)  # the second time nothing is left to do
+    main.catch_up(writer.spec, folder, home)
 
 
 def test_a_tracking_server_that_is_away_costs_the_report_nothing(
