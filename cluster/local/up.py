@@ -32,6 +32,7 @@ from search.errors import BadInput
 from search.execution.dashboard import Dashboard
 from search.execution.local import LOOPBACK, ON_LOOPBACK
 from search.history.home import Home
+from search.tracking.embedded import make_store
 from search.tracking.server import check_reachable
 
 RAY_PORT, MLFLOW_PORT = 8265, 5000  # where people expect them, if free
@@ -171,6 +172,7 @@ def mlflow_command(home: Home, port: int) -> list[str]:
 
 
 def mlflow_environment(home: Home) -> dict[str, str]:
+    make_store(home)
     with contextlib.closing(sqlite3.connect(home.store)) as database:
         database.execute("PRAGMA journal_mode=WAL")
     return {

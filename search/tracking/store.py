@@ -13,6 +13,7 @@ from search.history.folder import Folder
 from search.history.home import Home
 from search.spec.spec import SearchSpec
 from search.tracking.batch import Batch, News, Point
+from search.tracking.embedded import make_store
 from search.tracking.server import client_of
 from search.tracking.views import colour, view_tags
 from trainable.metrics import END_METRICS
@@ -47,7 +48,8 @@ class Store:
     def __init__(self, uri: str, spec: SearchSpec, folder: Folder, home: Home) -> None:
         self.client = client_of(uri, retries=0, timeout=10)  # the recorder tries again
         self.spec, self.folder = spec, folder
-        embedded = uri == home.store_uri
+        if embedded := uri == home.store_uri:
+            make_store(home)
         self.experiment = self._experiment(home.artifacts if embedded else None)
         if embedded:
             with sqlite3.connect(home.store) as database:
