@@ -45,7 +45,9 @@ def make_tables(path: Path, artifacts: Path) -> None:
 
     logging.getLogger("alembic").setLevel(logging.ERROR)
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    store = SqlAlchemyStore(f"sqlite:///{path}", artifacts.as_uri())
+    store = SqlAlchemyStore(  # type: ignore[no-untyped-call]
+        f"sqlite:///{path}", artifacts.as_uri()
+    )
     store.engine.dispose()
     with closing(sqlite3.connect(path)) as database:
         database.execute("PRAGMA journal_mode=DELETE")  # so that all of it is in the one file
