@@ -133,9 +133,12 @@ def faults_of_pruning(engine: Engine, event: Event, verdict: str) -> Iterator[st
 def check_ledger(book: Book, ledger: Path) -> None:
     """Every step was taken, and of a process that was lost, one checkpoint's worth at most again.
 
-    Only optimizers of `modules/` write a ledger; they are told by their learning rates.
+    Only optimizers of `modules/` write a ledger. Their trials are told by their learning rates,
+    where those are like no other's.
     """
-    rates = {t.config["optimizer"]["lr"]: t for t in book.searched if ":" in t.optimizer}
+    count = Counter(trial.config["optimizer"]["lr"] for trial in book.searched)
+    mine = [trial for trial in book.searched if ":" in trial.optimizer]
+    rates = {lr: t for t in mine if count[lr := t.config["optimizer"]["lr"]] == 1}
     trainings = defaultdict(list)
     for path in ledger.iterdir():
         for line in path.read_text().splitlines():
