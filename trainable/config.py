@@ -24,6 +24,7 @@ from trainable.optimizers.shelf import OptimizerConfig
 
 VALIDATION_SHARE = 0.04  # of the training time; a step costs about three forward passes
 FEWEST, MAX_VALIDATION_EXAMPLES = 32, 4096
+FINAL_SHARE, FINAL_EXAMPLES = 0.05, 4096  # of the training time; a training's noise is 1 % then
 QUALITY_SHARE = 0.04  # of the training time, for sampling; features and distances add a little
 QUALITY_SAMPLES = 500
 QUALITY_STEPS = (10, 40)  # of the solver: at least, at most
@@ -104,6 +105,9 @@ class TrialSettings(Frozen):
     loss: ImportString | None = None  # a process of the user's own
     # whole quartiles; null: what costs 4 % of the training
     validation_examples: int | None = Field(None, ge=4, multiple_of=4)
+    # pairs of an example and noise that a finished training is measured on; null: 4096, or what
+    # costs 5 % of the training; 0: no more than at other reports
+    final_examples: int | None = Field(None, ge=0)
     quality: Quality | None = Quality()  # null: none is measured
 
     @model_validator(mode="after")
@@ -124,11 +128,13 @@ class TrialSettings(Frozen):
         validation examples do not depend on it, so that all trials are compared on the same ones.
         """
         batch_size = chosen.get("batch_size", self.batch_size)
+        examples = self.validation_examples or self._affordable_examples()
         shared = self.model_dump() | {
             "batch_size": batch_size,
             "steps": math.ceil(self.samples / batch_size),
             "report_every": math.ceil(self.report_every * self.batch_size / batch_size),
-            "validation_examples": self.validation_examples or self._affordable_examples(),
+            "validation_examples": examples,
+            "final_examples": self._final_examples(examples),
             "quality": self.affordable_quality(),
         }
         return TrialConfig.model_validate(shared | chosen)
@@ -138,6 +144,13 @@ class TrialSettings(Frozen):
         forward_passes = VALIDATION_SHARE * 3 * self.report_every * self.batch_size
         examples = int(forward_passes / (1 + len(self.ema)))  # the raw weights, and each EMA
         return max(FEWEST, min(examples, MAX_VALIDATION_EXAMPLES) // 4 * 4)  # whole quartiles
+
+    def _final_examples(self, examples: int) -> int:
+        """Pairs that a finished training is measured on, in rounds of so many examples."""
+        if (asked := self.final_examples) is not None:
+            return math.ceil(asked / examples) * examples
+        affordable = int(FINAL_SHARE * 3 * self.samples) // examples
+        return examples * max(1, min(affordable, math.ceil(FINAL_EXAMPLES / examples)))
 
     def affordable_quality(self) -> Quality | None:
         """How much quality is measured: with steps for some 200 samples, then up to 500 samples.
@@ -169,6 +182,7 @@ class TrialConfig(TrialSettings):
     clip_value: float | None = Field(None, gt=0)  # largest absolute value in the gradient
     clip_agc: float | None = Field(None, gt=0)  # largest ratio of a unit's gradient to its weights
     code: Listed[str] = ()  # folders of the user's own modules
+    final_examples: int | None = Field(0, ge=0)  # a config without it was measured as at a report
     threads: int | None = Field(None, ge=1)  # of the CPU; part of what makes a number repeatable
 
     @model_validator(mode="after")

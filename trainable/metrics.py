@@ -43,6 +43,13 @@ METRICS: dict[str, Metric] = {
     "val_loss": Metric(best="min"),
     **_quartiles("val_loss", Metric(best="min")),
     **_TEST,  # of confirm trials
+    # of a finished training, measured on more: the standard error, and what the few of each report
+    # say of it, which its curve leads to
+    **{
+        f"{part}_loss_{of}": Metric(at_end=True)
+        for part in ("val", "test")
+        for of in ("se", "few")
+    },
     "samples": Metric(),
     "optimizer_bytes": Metric("trainable.report:optimizer_bytes", best="min", at_end=True),
     "peak_memory_bytes": Metric("trainable.report:peak_memory_bytes", best="min", at_end=True),

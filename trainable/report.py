@@ -21,7 +21,7 @@ from trainable.diffusion.validation import Validation
 from trainable.metrics import METRICS, TEST_METRICS
 from trainable.optimizers.build import state_bytes
 from trainable.optimizers.stability import VARIANCE_EVERY, VARIANCE_SHARE, gradient_variance
-from trainable.train import TrainState, autocast, current_lr
+from trainable.train import TrainState, autocast, current_lr, final_turns, held_out
 
 RAW = "raw"  # the name of the weights themselves, beside those of the EMAs
 
@@ -39,6 +39,7 @@ def report(state: TrainState) -> dict[str, Any]:
         "val_loss": losses[best][0],
         **{f"val_loss_q{q}": value for q, value in enumerate(losses[best][1:], start=1)},
         **test_losses(state, best),
+        **final_losses(state, best, losses[best]),
         "weights": best,
         "validation_seconds": time.perf_counter() - began,
         "parameters": sum(weight.numel() for weight in state.model.parameters()),
@@ -119,6 +120,46 @@ def validate(state: TrainState, weights: str) -> list[float]:
     state.model.eval()
     with autocast(state):
         return state.validation.losses(network(state, weights))
+
+
+def final_losses(state: TrainState, weights: str, few: list[float]) -> dict[str, float]:
+    """Of a finished training: its losses over all turns, which rank it and judge it.
+
+    With the standard error of their luck in noise and examples, and what the first turn alone
+    says (`_few`), which is what earlier reports compare with.
+    """
+    turns = final_turns(state.config)
+    if turns == 1 or state.samples < state.config.samples or state.diverged_at is not None:
+        return {}
+    state.model.eval()
+    found = over_turns(state, weights, False, few, turns)
+    metrics = named("val_loss", found, few)
+    if state.test is not None:
+        with autocast(state):
+            first = state.test.losses(network(state, weights))
+        metrics |= named("test_loss", over_turns(state, weights, True, first, turns), first)
+    return metrics
+
+
+def over_turns(
+    state: TrainState, weights: str, test: bool, first: list[float], turns: int
+) -> np.ndarray:
+    """The losses of each turn, [turns, 1 + quartiles]."""
+    net = network(state, weights)
+    with autocast(state):
+        rest = [held_out(state, test, turn).losses(net) for turn in range(1, turns)]
+    return np.array([first, *rest])
+
+
+def named(name: str, found: np.ndarray, few: list[float]) -> dict[str, float]:
+    """Means over turns by the names of their metrics, and the standard error of the first."""
+    whole, *quartiles = found.mean(0).tolist()
+    return {
+        name: whole,
+        **{f"{name}_q{q}": value for q, value in enumerate(quartiles, start=1)},
+        f"{name}_se": float(found[:, 0].std(ddof=1) / math.sqrt(len(found))),
+        f"{name}_few": few[0],
+    }
 
 
 def test_losses(state: TrainState, weights: str) -> dict[str, float]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from trainable.data.batches import Batches
 from trainable.data.parts import Data
 from trainable.diffusion.objective import Objective, OwnObjective, OwnValidation, ProcessObjective
 from trainable.diffusion.process import Network, build_process
-from trainable.diffusion.validation import TEST_SEED, Validation
+from trainable.diffusion.validation import TEST_SEED, VALIDATION_SEED, Validation, noise_seed
 from trainable.models.build import build_model, two_examples
 from trainable.models.finetune import prepare
 from trainable.optimizers.build import build_optimizer, edge_layers, evaluated, has_modes
@@ -61,7 +60,9 @@ class TrainState:
         part = self.gang.part(config.batch_size)
         stream = config.batch_size, config.seed, self.device, part, config.augment
         self.batches = Batches(data, *stream)
-        self.objective, self.validation, self.test = build_objective(self, data, test)
+        self.objective = build_objective(self)
+        self.validation = held_out(self)
+        self.test = held_out(self, test=True) if test else None  # changes no training
         output = edge_layers(self.model, inputs)[1].parameters() if config.clip_agc else ()
         self.clip = Clipping(
             self.trained.values(), config.clip_norm, config.clip_value, config.clip_agc, output
@@ -160,26 +161,39 @@ def autocast(state: TrainState) -> torch.autocast:
 HeldOut = Validation | OwnValidation
 
 
-def build_objective(
-    state: TrainState, data: Data, test: bool
-) -> tuple[Objective, HeldOut, HeldOut | None]:
-    """What the training minimizes, how it is validated, and if asked for, how it is tested."""
-    config, device = state.config, state.device
+def build_objective(state: TrainState) -> Objective:
+    """What the training minimizes."""
+    if (loss := state.config.loss) is not None:
+        return OwnObjective(loss, state.gang.own(state.batches.generator))
+    return ProcessObjective(state.process)
+
+
+def held_out(state: TrainState, test: bool = False, turn: int = 0) -> HeldOut:
+    """How the training is validated, or tested: on `turn` 0 at each report.
+
+    At the end more turns follow, each with the next examples and noise of its own. That of the
+    test part is another for each seed, so that no seed repeats the luck of it.
+    """
+    config, data = state.config, state.data
+    part = data.test if test else data.validation
     places = config.validation_examples or len(data.validation.x) // 4 * 4
-    held_out: Callable[..., HeldOut]
-    objective: Objective
-    if config.loss is not None:
-        objective = own = OwnObjective(config.loss, state.gang.own(state.batches.generator))
-        held_out = partial(OwnValidation, own, places=places, device=device)
-    else:
-        objective, batch_size = ProcessObjective(state.process), config.batch_size
-        held_out = partial(
-            Validation,
-            state.process,
-            places=places,
-            batch_size=batch_size,
-            device=device,
-            gang=state.gang,
-        )
-    tested = held_out(part=data.test, seed=TEST_SEED) if test else None  # changes no training
-    return objective, held_out(part=data.validation), tested
+    seed = TEST_SEED if test else VALIDATION_SEED
+    if test and config.final_examples:
+        seed = noise_seed(seed, config.seed, turn)
+    elif turn:
+        seed = noise_seed(seed, turn)
+    shared: dict[str, Any] = {
+        "seed": seed,
+        "first": turn * places,
+        "places": places,
+        "device": state.device,
+    }
+    if isinstance(state.objective, OwnObjective):
+        return OwnValidation(state.objective, part, **shared)
+    size, gang = config.batch_size, state.gang
+    return Validation(state.process, part, batch_size=size, gang=gang, **shared)
+
+
+def final_turns(config: TrialConfig) -> int:
+    """In how many turns a finished training is measured, each as large as a validation."""
+    return max(1, (config.final_examples or 0) // (config.validation_examples or 1))

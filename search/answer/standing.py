@@ -61,7 +61,11 @@ class Contender:
     def curve(self, seed: int, metric: str) -> tuple[list[int], list[float]]:
         """Steps, and the metric at each."""
         reports = [r for r in self.trials[seed].reports if metric in r]
-        return [r["step"] for r in reports], [r[metric] for r in reports]
+        values = [r[metric] for r in reports]
+        # at the end it is measured on more, with other luck: what was before is moved along
+        moved = values[-1] - reports[-1].get(f"{metric}_few", values[-1])
+        values[:-1] = [value + moved for value in values[:-1]]
+        return [r["step"] for r in reports], values
 
     def values(self, metric: str) -> dict[int, float]:
         """The last value of a metric, by seed."""

@@ -16,8 +16,8 @@ from search.spec.spec import SearchSpec
 
 # what in trial makes losses comparable
 TASK = (
-    *("dataset", "model", "diffusion", "loss", "validation_examples", "ema", "precision"),
-    *("init", "freeze", "adapters", "augment"),
+    *("dataset", "model", "diffusion", "loss", "validation_examples", "final_examples"),
+    *("ema", "precision", "init", "freeze", "adapters", "augment"),
 )
 TAKEN = ("complete", "pruned", "diverged")
 

@@ -122,7 +122,11 @@ class Book:
     def _take_in(self, event: Event) -> None:
         match event["event"]:
             case "start":
-                self.id, self.spec, self.state = event["search"], event["spec"], "running"
+                self.id, self.spec, self.state = (
+                    event["search"],
+                    of_its_time(event["spec"]),
+                    "running",
+                )
                 self.origin = self.origin or event.get("origin", {})
                 self.why, self.ending, self.job = None, False, event.get("job")
                 self.started = self.started or event["time"]
@@ -211,3 +215,10 @@ class Book:
     def stage(self, stage: str) -> list[Trial]:
         """The trials of the search, or those that confirm, in order; a list that grows."""
         return self.searched if stage == "search" else self.confirming
+
+
+def of_its_time(spec: dict[str, Any]) -> dict[str, Any]:
+    """A spec as it was meant when it was written: without keys of later, whose defaults differ."""
+    if "final_examples" in (trial := spec.get("trial", {})):
+        return spec
+    return spec | {"trial": trial | {"final_examples": 0}}

@@ -77,9 +77,10 @@ class OwnValidation:
         places: int,
         device: torch.device,
         seed: int = VALIDATION_SEED,
+        first: int = 0,
     ) -> None:
         self.seed = seed
-        index = torch.arange(places) % len(part.x)
+        index = (first + torch.arange(places)) % len(part.x)
         self.x0 = scaled(view(part.x)[index].to(device))
         self.labels = None if part.labels is None else view(part.labels)[index].to(device)
         self.objective, self.device = objective, device

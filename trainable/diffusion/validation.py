@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +13,12 @@ from trainable.metrics import QUARTILES
 from trainable.parallel.gang import Gang
 
 VALIDATION_SEED = 20_110  # the same noise for every trial and every seed
-TEST_SEED = 20_111  # the test part's own noise
+TEST_SEED = 20_111  # the test part's own noise, another for each seed of a training
+
+
+def noise_seed(*numbers: int) -> int:
+    """The seed of a round of validation noise, apart from those of all other numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class Validation:
@@ -33,9 +39,10 @@ class Validation:
         device: torch.device,
         seed: int = VALIDATION_SEED,
         gang: Gang | None = None,
+        first: int = 0,  # of the examples
     ) -> None:
         generator = torch.Generator().manual_seed(seed)
-        index = torch.arange(places) % len(part.x)
+        index = (first + torch.arange(places)) % len(part.x)
         strata = torch.arange(places) / places + torch.rand(places, generator=generator) / places
         noise = torch.randn(places, *part.x.shape[1:], generator=generator)
         order = torch.randperm(places, generator=generator)  # level and example are unrelated
