@@ -7,9 +7,18 @@ import math
 import numpy as np
 
 from trainable.base.shelf import Own, told
-from trainable.data.examples import check_examples, check_labels
+from trainable.data.examples import (
+    as_float32,
+    check_finite,
+    check_kind,
+    check_labels,
+    column_named,
+    merged,
+)
+from trainable.data.layout import channels_last
 from trainable.data.parts import Data, Part
-from trainable.data.sharded import Shard, Sharded
+from trainable.data.returned import Loaded, understood
+from trainable.data.sharded import Sharded
 from trainable.data.shelf import DatasetConfig
 from trainable.data.splitting import split, split_shards
 
@@ -25,24 +34,61 @@ def load_data(config: DatasetConfig) -> Data:
     """
     loader = config.load()
     try:
-        loaded = loader(**config.knobs())
+        returned = loader(**config.knobs())
     except Exception as error:
         if isinstance(config, Own):
             raise ValueError(f"dataset {config.type}: {told(error)}") from error
         raise
-    x, labels = loaded if isinstance(loaded, tuple) else (loaded, None)
-    if isinstance(x, np.memmap):  # of the user's own code
-        x = Sharded((Shard.of(x),))
-    if isinstance(x, Sharded):
-        return with_scale_noted(split_shards(x, labels, config.type))
-    x = check_examples(np.asarray(x), config.type)
+    loaded = understood(returned, config.type)
+    if isinstance(loaded.x, Sharded):
+        data = with_scale_noted(in_shards(config, loaded))
+    else:
+        data = in_memory(config, loaded)
+    return data._replace(notes=(*loaded.notes, *data.notes))
+
+
+def in_shards(config: DatasetConfig, loaded: Loaded) -> Data:
+    """Examples that stay in their files."""
+    x, labels = loaded.x, loaded.labels
+    last, note = channels_last(x.dtype, x.inner, getattr(config, "layout", None), config.type)
+    x = x.laid(last)
+    if isinstance(labels, Sharded) and labels.dtype.kind != "f":  # classes, eight bytes each
+        labels = labels[:]
+    data = split_shards(x, labels, config.type)
+    return data._replace(notes=((note,) if note else ()) + data.notes)
+
+
+def in_memory(config: DatasetConfig, loaded: Loaded) -> Data:
+    """Examples as an array; of columns of numbers, in float64 until they are standardised."""
+    x, name, notes = loaded.x, config.type, []
+    check_kind(x, name)
+    last, note = channels_last(x.dtype, x.shape[1:], getattr(config, "layout", None), name)
+    if last:
+        x = np.moveaxis(x, -1, 1)
+    if note:
+        notes.append(note)
+    x = np.ascontiguousarray(x)
+    labels = loaded.labels
     if labels is not None:
-        labels = check_labels(np.asarray(labels), len(x), config.type)
-    data = split(x, labels)
-    return standardised(data, config.type) if config.standardise else with_scale_noted(data)
+        labels = labels[:] if isinstance(labels, Sharded) else labels
+        labels, said = check_labels(labels, len(x), name)
+        notes += said
+    if config.standardise:
+        data = standardised(split(x.astype(np.float64), labels), name, loaded.columns)
+    else:
+        if x.dtype.kind == "f":
+            check_finite(x, name)
+            single = as_float32(x)
+            notes += () if x.dtype == np.float32 else merged(x, single, ())
+            x = single
+        try:
+            data = with_scale_noted(split(x, labels))
+        except ValueError as error:
+            raise ValueError("; ".join([str(error), *notes])) from error
+    return data._replace(notes=(*notes, *data.notes))
 
 
-def standardised(data: Data, name: str) -> Data:
+def standardised(data: Data, name: str, columns: tuple[str, ...] = ()) -> Data:
     """Each column or channel less its mean over the training part, in its deviations there.
 
     Raises:
@@ -51,19 +97,25 @@ def standardised(data: Data, name: str) -> Data:
     assert isinstance(data.train, Part)
     x = data.train.x
     axes = (0, *range(2, x.ndim))
-    mean = x.mean(axes, dtype=np.float64, keepdims=True)
-    deviation = x.std(axes, dtype=np.float64, keepdims=True)
-    if (deviation == 0).any():
-        column = int(np.flatnonzero(deviation.ravel() == 0)[0])
+    same = (x.max(axes) == x.min(axes)).ravel()  # a deviation would be of rounding
+    if same.any():
+        column = int(np.flatnonzero(same)[0])
+        value = np.moveaxis(x, 1, 0)[column].ravel()[0]
         raise ValueError(
-            f"dataset {name}: column or channel {column} (counted from 0) holds "
-            f"{mean.ravel()[column]:g} throughout; leave it out with columns: [...]"
+            f"dataset {name}: {column_named(columns, column)} holds {value:.15g} throughout the "
+            "training part; leave it out with columns: [...]"
         )
-    train, validation, test = (
-        part._replace(x=((part.x - mean) / deviation).astype(np.float32))
-        for part in (data.train, data.validation, data.test)
-    )
-    return Data(train, validation, test, data.notes)
+    largest = np.abs(x).max(axes, keepdims=True)  # so that no square is too large, or too small
+    mean = (x / largest).mean(axes, keepdims=True)
+    deviation = (x / largest).std(axes, keepdims=True)
+
+    def scaled(part: Part) -> Part:
+        return Part(as_float32((part.x / largest - mean) / deviation), part.labels)
+
+    train, validation, test = scaled(data.train), scaled(data.validation), scaled(data.test)
+    before = np.concatenate([x, data.validation.x, data.test.x])
+    after = np.concatenate([train.x, validation.x, test.x])
+    return Data(train, validation, test, (*merged(before, after, columns), *data.notes))
 
 
 def with_scale_noted(data: Data) -> Data:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from trainable.data.examples import as_float32
+
 if TYPE_CHECKING:  # torch takes seconds to import, and bad data is told without it
     import torch
     from torch import Tensor
@@ -65,17 +67,20 @@ class Sharded:
     """Rows of shards as one array [N, *shape], of which any selection can be had.
 
     `rows` are the numbers, counted over all shards, of the examples that belong to it.
-    Images, bytes [H, W, C] in the files, come out as [C, H, W].
+    Examples whose channels are last in the files come out with them first.
     """
 
-    def __init__(self, shards: tuple[Shard, ...], rows: np.ndarray | None = None) -> None:
+    def __init__(
+        self, shards: tuple[Shard, ...], rows: np.ndarray | None = None, last: bool = False
+    ) -> None:
         self.shards = shards
         self.ends = np.cumsum([shard.shape[0] for shard in shards])
         self.rows = np.arange(self.ends[-1]) if rows is None else rows
         self.dtype = np.dtype(shards[0].dtype)
-        inner = shards[0].shape[1:]
+        self.inner = inner = shards[0].shape[1:]  # of an example, as it is in the files
         self.images = self.dtype == np.uint8 and len(inner) == 3
-        self.shape = (len(self.rows), *((inner[2], *inner[:2]) if self.images else inner))
+        self.last = last
+        self.shape = (len(self.rows), *((inner[2], *inner[:2]) if last else inner))
         self.limit, self.digest = 1.0, b""  # what a survey finds: largest value, fingerprint
         self._open: dict[int, np.ndarray] = {}
 
@@ -112,13 +117,19 @@ class Sharded:
 
     def turned(self, found: np.ndarray) -> np.ndarray:
         """Examples as they lie in a file, as they are given out."""
-        if self.images:
-            return np.ascontiguousarray(np.moveaxis(found, -1, 1))
+        if self.last:
+            found = np.ascontiguousarray(np.moveaxis(found, -1, 1))
+        if self.dtype.kind != "f":  # images, or classes
+            return found
         return found.astype(np.float32, copy=False)
+
+    def laid(self, last: bool) -> Sharded:
+        """The same examples, of which it is known now where their channels are."""
+        return Sharded(self.shards, self.rows, last)
 
     def only(self, rows: np.ndarray) -> Sharded:
         """The same files with another choice of rows."""
-        part = Sharded(self.shards, rows)
+        part = Sharded(self.shards, rows, self.last)
         part.limit, part.digest = self.limit, self.digest
         return part
 
@@ -171,7 +182,7 @@ def look_at(shard: Shard, name: str) -> Survey:
     for start in range(0, len(array), step):
         piece = np.ascontiguousarray(array[start : start + step])
         if piece.dtype.kind == "f":
-            bad = np.flatnonzero(~np.isfinite(piece).reshape(len(piece), -1).all(1))
+            bad = np.flatnonzero(~np.isfinite(as_float32(piece)).reshape(len(piece), -1).all(1))
             if len(bad):
                 raise ValueError(
                     f"dataset {name}: {shard.path}: row {start + bad[0]} (counted from 0) has "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, StringConstraints, model_validator
 
 from trainable.base.shelf import OWN, Entry, Frozen, Listed, Own, any_of, by_name, tag
+from trainable.data.layout import Layout
 
 Text = Annotated[str, StringConstraints(min_length=1)]
+Delimiter = Annotated[str, StringConstraints(pattern=r'^[^"\r\n]$')]
 
 
 class Dataset(Entry):
@@ -72,10 +74,11 @@ class Table(Dataset):
     target: ClassVar[str] = "trainable.data.loaders.table:load_table"
     standardise: ClassVar[bool] = True
     type: Literal["table"] = "table"
-    path: Text | None = None  # .csv or .parquet, relative to the spec file
+    path: Text | None = None  # .csv, .tsv or .parquet, relative to the spec file
     name: Literal["breast_cancer", "wine", "diabetes"] | None = None
     columns: Listed[str] | None = None  # null: all but the label's
     label: str | None = None  # the column that holds each row's class
+    delimiter: Delimiter | None = None  # of a .csv; null: a comma, of a .tsv a tab
 
     @model_validator(mode="after")
     def one_source(self) -> Self:
@@ -95,6 +98,7 @@ class Trajectories(Dataset):
     path: Text
     window: int = Field(64, ge=2)  # times in an example
     columns: Listed[str] | None = None  # of a .csv; null: all
+    delimiter: Delimiter | None = None  # of a .csv; null: a comma
     key: str | None = None  # the array in an .npz; null: its only one
 
 
@@ -103,15 +107,28 @@ class Shards(Dataset):
 
     target: ClassVar[str] = "trainable.data.loaders.shards:load_shards"
     type: Literal["shards"] = "shards"
+    layout: Layout | None = None  # null: as the shape tells
     path: Text  # relative to the spec file, or s3://bucket/prefix
     labels: bool = False  # beside each name.npy lies name.labels.npy: classes, or floats [N, ...]
     cache: Text | None = None  # where files of s3:// are kept; null: .cache/diffsweep at home
 
+    def knobs(self) -> dict[str, Any]:
+        return without_layout(super().knobs())
+
 
 class OwnData(Own):
-    """A dataset of the user's own: `attr(**knobs)`."""
+    """A dataset of the user's own: `attr(**knobs)`; where channels are is not its concern."""
 
     standardise: ClassVar[bool] = False
+    layout: Layout | None = None  # null: as the shape tells
+
+    def knobs(self) -> dict[str, Any]:
+        return without_layout(super().knobs())
+
+
+def without_layout(knobs: dict[str, Any]) -> dict[str, Any]:
+    """What a loader is told: how its examples are understood is decided after it."""
+    return {name: value for name, value in knobs.items() if name != "layout"}
 
 
 class Augmentation(Frozen):

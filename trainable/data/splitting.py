@@ -6,9 +6,9 @@ import hashlib
 
 import numpy as np
 
-from trainable.data.examples import MIN_EXAMPLES, check_labels, counted
+from trainable.data.examples import check_kind, check_labels, counted
 from trainable.data.parts import SPLIT_SEED, Data, FiledPart, Part
-from trainable.data.sharded import Shard, Sharded, Survey, survey
+from trainable.data.sharded import Sharded, Survey, survey
 
 HELD_OUT = 0.15  # of the examples for validation, and as many for the test
 MOST_HELD_OUT = 8192  # of examples that lie in shards, since what is held out is kept in memory
@@ -30,17 +30,14 @@ def split_shards(x: Sharded, labels: np.ndarray | Sharded | None, name: str) -> 
     Raises:
         ValueError: the examples can't be trained on; the message says which and why.
     """
-    if len(x) < MIN_EXAMPLES or x.ndim < 2 or not (x.images or x.dtype.kind == "f"):
-        raise ValueError(
-            f"dataset {name}: got an array of {x.dtype} with shape {x.shape}, need at least "
-            f"{MIN_EXAMPLES} examples, floats [N, *shape] or uint8 images [N, H, W, C]"
-        )
-    if isinstance(labels, np.memmap) and labels.dtype.kind == "f":
-        labels = Sharded((Shard.of(labels),))
+    check_kind(x, name)
+    said: tuple[str, ...] = ()
     if isinstance(labels, Sharded):
+        if len(labels) != len(x):
+            raise ValueError(f"dataset {name}: {len(labels)} conditions for {counted(len(x))}")
         survey(labels, name)
     elif labels is not None:
-        labels = check_labels(np.asarray(labels), len(x), name)
+        labels, said = check_labels(labels, len(x), name)
     seen = survey(x, name)
     x.limit, x.digest = seen.limit, seen.digest
     order, part, notes = assigned(kinds_of(seen), min(MOST_HELD_OUT, round(HELD_OUT * len(x))))
@@ -49,7 +46,7 @@ def split_shards(x: Sharded, labels: np.ndarray | Sharded | None, name: str) -> 
     kept = kept[train] if isinstance(kept, np.ndarray) else kept
     whole = FiledPart(x, labels)
     validation, test = (whole.take(order[part[order] == number]) for number in (1, 2))
-    return Data(FiledPart(x.only(train), kept), validation, test, notes)
+    return Data(FiledPart(x.only(train), kept), validation, test, (*said, *notes))
 
 
 def kinds_of(seen: Survey) -> np.ndarray:

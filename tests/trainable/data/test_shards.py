@@ -190,7 +190,7 @@ def test_equal_examples_stay_together_across_files(tmp_path: Path) -> None:
     data = load_data(Shards(path=str(tmp_path)))
     parts = [set(first_values(part.x[:])) for part in data.parts]
     assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
-    assert "moved" in data.notes[0]
+    assert any("moved" in note for note in data.notes)
 
 
 def test_other_data_has_another_fingerprint(tmp_path: Path) -> None:

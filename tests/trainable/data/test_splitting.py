@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from trainable.data.examples import check_examples, check_labels
+from trainable.data.examples import check_labels
 from trainable.data.loading import load_data
 from trainable.data.parts import Data
-from trainable.data.shelf import Digits
+from trainable.data.shelf import Digits, OwnData
 from trainable.data.splitting import split
 
 
@@ -72,24 +72,33 @@ def test_digits_carry_their_class_when_asked_for() -> None:
         assert known[((image[0] + 1) * 8).astype(np.float64).tobytes()] == label
 
 
-def test_floats_are_taken_as_they_are() -> None:
+def load_own(x: Any, monkeypatch: pytest.MonkeyPatch) -> Data:
+    monkeypatch.setattr("trainable.base.shelf.load", lambda target: lambda: x)
+    return load_data(OwnData(type="mine:load"))
+
+
+def test_floats_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.linspace(-3, 3, 40).reshape(10, 4)
-    assert np.array_equal(check_examples(x, "mine"), x.astype(np.float32))
+    parts = load_own(x, monkeypatch).parts
+    rows = np.concatenate([part.x for part in parts])
+    assert np.array_equal(rows[rows[:, 0].argsort()], x.astype(np.float32))
 
 
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.zeros((1, 2)), "mine: 1 example, need at least"),
-        (np.zeros((0, 2)), "mine: 0 examples, need at least"),
+        (np.zeros((1, 2)), "mine:load: 1 example, need at least"),
+        (np.zeros((0, 2)), "mine:load: 0 examples, need at least"),
         (np.zeros(20), "got an array of float64 with shape"),
         (np.zeros((20, 2), np.int64), "got an array of int64"),
         (np.full((20, 2), np.inf), "20 examples of 20 with NaN or infinity"),
     ],
 )
-def test_examples_that_can_not_be_trained_on_are_refused(x: Any, message: str) -> None:
+def test_examples_that_can_not_be_trained_on_are_refused(
+    x: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match=message):
-        check_examples(x, "mine")
+        load_own(x, monkeypatch)
 
 
 @pytest.mark.parametrize(

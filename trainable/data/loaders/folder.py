@@ -1,11 +1,11 @@
 """A folder of images, here or on S3: found, decoded, and brought to one size and mode.
 
 The rule: files are taken in the order of their paths; hidden ones and those that are no images by
-their name are left out. The first frame of each is turned upright as its EXIF says, transparency
-is laid on white, and it is converted to the mode. Of 16-bit grey values the upper byte is taken,
-so 65535 is white; grey values of 32 bits or floats are refused, since no file says what is white.
-The shorter side is then scaled to the size (Lanczos, which smooths before it samples), and the
-centre is cut out.
+their name are left out, and counted. The first frame of each is turned upright as its EXIF says,
+if that can be read; transparency is laid on white, and it is converted to the mode. Of 16-bit grey
+values the upper byte is taken, so 65535 is white; grey values of 32 bits or floats are refused,
+since no file says what is white. The shorter side is then scaled to the size (Lanczos, which
+smooths before it samples), and the centre is cut out.
 
 Links are followed as long as they stay inside the folder; one that leads out of it is refused.
 """
@@ -14,20 +14,34 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from trainable.data.loaders.files import LeftOut, walk
+from trainable.data.returned import Loaded
 from trainable.data.sharded import Shard, Sharded
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-# decoders that Pillow may use; some of the others start programs (EPS) or are seldom tested
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# decoders that Pillow may use, and how their files are called; some of the others start programs
+# (EPS), take anything for theirs (TGA), or are seldom tested
+DECODERS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo"),
+    "BMP": (".bmp",),
+    "DIB": (".dib",),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
+}
 MAX_PIXELS = 64 << 20  # of one image before scaling; more is a decompression bomb or a map
 MEMORY_SHARE = 0.5  # of the machine's memory that the decoded images may take
 
@@ -53,9 +67,13 @@ def load_folder(path: str, size: int, mode: str, labels: str, cache: str | None)
         ValueError: there are none, they don't fit in memory, or one of them can't be used; the
             message names it.
     """
-    files = list(on_s3(path) if path.startswith("s3://") else on_disk(path))
+    left_out = LeftOut()
+    listed = on_s3 if path.startswith("s3://") else on_disk
+    files = list(listed(path, left_out))
     if not files:
-        raise ValueError(f"dataset folder: no images under {path} ({', '.join(SUFFIXES)})")
+        kinds = ", ".join(suffixes())
+        said = f"; {left_out.note()}" if left_out.kinds else ""
+        raise ValueError(f"dataset folder: no images under {path} ({kinds}){said}")
     classes = classes_of([file.name for file in files], path) if labels == "folders" else None
     x: np.ndarray | Sharded
     if cache is None:
@@ -63,12 +81,14 @@ def load_folder(path: str, size: int, mode: str, labels: str, cache: str | None)
         x = decode_all(files, size, mode)
     else:
         x = decode_into(Path(cache), path, files, size, mode)
-    return x if classes is None else (x, classes)
+    return Loaded(x, classes, notes=(left_out.note(),) if left_out.kinds else ())
 
 
 def decode_all(files: list[File], size: int, mode: str) -> np.ndarray:
     """Images in the order of their files, uint8 [N, size, size, C]."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes without Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of files that it reads in spite of a flaw
+        # Pillow decodes without Python's lock
         return np.stack(
             list(pool.map(lambda file: decode(file.name, file.open, size, mode), files))
         )
@@ -81,44 +101,46 @@ def decode_into(cache: Path, path: str, files: list[File], size: int, mode: str)
     """
     channels = 3 if mode == "RGB" else 1
     step = max(1, SHARD_BYTES // (size * size * channels))
-    cache.mkdir(parents=True, exist_ok=True)
     shards = []
-    for start in range(0, len(files), step):
-        some = files[start : start + step]
-        key = repr((path, [(file.name, file.stamp) for file in some], size, mode))
-        target = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
-        if not target.exists():
-            draft = target.with_name(f".{target.stem}.{os.getpid()}.npy")
-            np.save(draft, decode_all(some, size, mode))
-            draft.replace(target)
-        shards.append(Shard.of(np.load(target, mmap_mode="r")))
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        for start in range(0, len(files), step):
+            some = files[start : start + step]
+            key = repr((path, [(file.name, file.stamp) for file in some], size, mode))
+            target = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+            shape = len(some), size, size, channels
+            shards.append(kept(target, shape) or write(target, decode_all(some, size, mode)))
+    except OSError as error:
+        raise ValueError(f"dataset folder: cache {cache}: {error.strerror or error}") from error
     return Sharded(tuple(shards))
 
 
-def on_disk(path: str) -> Iterator[File]:
+def kept(target: Path, shape: tuple[int, ...]) -> Shard | None:
+    """What an earlier search left in the cache, if it is whole."""
+    try:
+        shard = Shard.of(np.load(target, mmap_mode="r", allow_pickle=False))
+    except (OSError, ValueError, EOFError, AttributeError):  # not there, or cut off
+        return None
+    return shard if shard.shape == shape and shard.dtype == np.dtype(np.uint8).str else None
+
+
+def write(target: Path, images: np.ndarray) -> Shard:
+    draft = target.with_name(f".{target.stem}.{os.getpid()}.npy")
+    np.save(draft, images)
+    draft.replace(target)
+    return Shard.of(np.load(target, mmap_mode="r"))
+
+
+def on_disk(path: str, left_out: LeftOut) -> Iterator[File]:
     """The image files of a local folder: their names in it, and how to open them."""
     root = Path(path)
-    if not root.is_dir():
-        raise ValueError(f"dataset folder: {path} is no folder")
-    inside, seen = root.resolve(), set()
-    names = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = Path(folder).resolve()
-        check_inside(Path(folder), real, inside)
-        if real in seen:  # a link to a folder that is read anyway
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names += [os.path.join(folder, name) for name in files if wanted(name)]
-    for name in sorted(names):
-        check_inside(Path(name), Path(name).resolve(), inside)
-        stat = os.stat(name)
+    for file in walk(root, wanted, left_out, "dataset folder"):
+        stat = os.stat(file)
         stamp = stat.st_mtime_ns, stat.st_size
-        yield File(os.path.relpath(name, root), partial(open, name, "rb"), stamp)
+        yield File(str(file.relative_to(root)), partial(open, file, "rb"), stamp)
 
 
-def on_s3(path: str) -> Iterator[File]:
+def on_s3(path: str, left_out: LeftOut) -> Iterator[File]:
     """The image files below an s3:// address; credentials as the AWS tools find them."""
     from pyarrow import fs
 
@@ -137,17 +159,25 @@ def on_s3(path: str) -> Iterator[File]:
         if wanted(name) and not hidden:
             stamp = info.mtime_ns or 0, info.size
             yield File(inner, partial(store.open_input_file, name), stamp)
+        elif not hidden:
+            left_out.add(inner)
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """The decoders that this Pillow has."""
+    Image.init()
+    return tuple(name for name in DECODERS if name in Image.OPEN)
+
+
+@cache
+def suffixes() -> tuple[str, ...]:
+    return tuple(suffix for name in formats() for suffix in DECODERS[name])
 
 
 def wanted(name: str) -> bool:
-    """Whether a file is an image that is not hidden, by its name."""
-    return not os.path.basename(name).startswith(".") and name.lower().endswith(SUFFIXES)
-
-
-def check_inside(path: Path, real: Path, root: Path) -> None:
-    """Raises ValueError for a link that leads out of the folder."""
-    if not real.is_relative_to(root):
-        raise ValueError(f"dataset folder: {path} is a link that leads outside, to {real}")
+    """Whether a file is an image, by its name."""
+    return name.lower().endswith(suffixes())
 
 
 def check_memory(count: int, size: int, mode: str) -> None:
@@ -181,17 +211,36 @@ def decode(name: str, open_file: Open, size: int, mode: str) -> np.ndarray:
         ValueError: it is too large or can't be decoded; the message names it.
     """
     try:
-        with open_file() as file, Image.open(file, formats=FORMATS) as image:
+        with open_file() as file, Image.open(file, formats=formats()) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}")
             if fault := unscaled(image):
                 raise ValueError(fault)
             image.draft(mode, (size, size))  # a JPEG is decoded at the scale that is needed
-            return fit(convert(ImageOps.exif_transpose(image), mode), size)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "not readable as an image" if "cannot identify" in str(error) else error
-        raise ValueError(f"dataset folder: {name}: {reason}") from error
+            return fit(convert(upright(image), mode), size)
+    except Exception as error:  # a decoder may raise anything at a file that is broken
+        raise ValueError(f"dataset folder: {name}: {reason(error)}") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF says, if it says so in a way that can be read."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # tags of another type than they should have: anything
+        return image
+
+
+def reason(error: Exception) -> str:
+    """Why an image can't be used, on one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not readable as an image"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    known = isinstance(error, OSError | SyntaxError | ValueError | Image.DecompressionBombError)
+    return text if known and text else f"can't be decoded ({type(error).__name__}: {text})"
 
 
 def unscaled(image: Image.Image) -> str | None:

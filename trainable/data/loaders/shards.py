@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from trainable.data.loaders.files import LeftOut, walk
+from trainable.data.returned import Loaded
 from trainable.data.sharded import Shard, Sharded
 
+KIND = "dataset shards"
 LABELS = ".labels.npy"  # beside `name.npy`, the labels or conditions of its examples
 
 
@@ -24,22 +27,27 @@ def load_shards(path: str, labels: bool, cache: str | None) -> Any:
         ValueError: there are none, or they don't fit together; the message names the file.
     """
     folder = fetch(path, cache) if path.startswith("s3://") else Path(path)
-    if not folder.is_dir():
-        raise ValueError(f"dataset shards: {path} is no folder")
-    files = sorted(file for file in folder.rglob("*.npy") if not file.name.endswith(LABELS))
+    left_out = LeftOut()
+    found = list(walk(folder, lambda name: name.lower().endswith(".npy"), left_out, KIND))
+    files = [file for file in found if not file.name.endswith(LABELS)]
+    for file in found:
+        if file.name.endswith(LABELS) and not labels:
+            left_out.add(str(file.relative_to(folder)), LABELS)
+    said = left_out.note()
     if not files:
-        raise ValueError(f"dataset shards: no .npy files under {path}")
+        raise ValueError(f"{KIND}: no .npy files under {path}{said and '; ' + said}")
+    notes = (said,) if said else ()
     x = Sharded(alike([shard(file) for file in files]))
     if not labels:
-        return x
+        return Loaded(x, notes=notes)
     beside = [shard(file.with_name(file.stem + LABELS)) for file in files]
     for examples, given in zip(x.shards, beside, strict=True):
         if examples.shape[0] != given.shape[0]:
             raise ValueError(
-                f"dataset shards: {given.path} has {given.shape[0]} rows, but "
+                f"{KIND}: {given.path} has {given.shape[0]} rows, but "
                 f"{examples.path} has {examples.shape[0]}"
             )
-    return x, of_labels(alike(beside))
+    return Loaded(x, of_labels(alike(beside)), notes=notes)
 
 
 def shard(file: Path) -> Shard:
@@ -51,8 +59,8 @@ def shard(file: Path) -> Shard:
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
         return Shard.of(array)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"dataset shards: {file}: {error}") from error
+    except Exception as error:  # of a header that is broken: anything
+        raise ValueError(f"{KIND}: {file}: {error}") from error
 
 
 def alike(shards: list[Shard]) -> tuple[Shard, ...]:
@@ -65,11 +73,14 @@ def alike(shards: list[Shard]) -> tuple[Shard, ...]:
     for other in shards[1:]:
         if (other.shape[1:], other.dtype) != (first.shape[1:], first.dtype):
             raise ValueError(
-                f"dataset shards: {other.path} has examples {other.shape[1:]} of "
+                f"{KIND}: {other.path} has examples {other.shape[1:]} of "
                 f"{np.dtype(other.dtype)}, but {first.path} has {first.shape[1:]} of "
                 f"{np.dtype(first.dtype)}"
             )
-    return tuple(shard for shard in shards if shard.shape[0])
+    if not first.shape:
+        raise ValueError(f"{KIND}: {first.path} holds a single number, not examples")
+    some = tuple(shard for shard in shards if shard.shape[0])
+    return some or tuple(shards[:1])
 
 
 def of_labels(shards: tuple[Shard, ...]) -> Any:
@@ -91,8 +102,8 @@ def fetch(address: str, cache: str | None) -> Path:
 
     name = hashlib.sha256(address.encode()).hexdigest()[:16]
     folder = Path(cache or Path.home() / ".cache" / "diffsweep").expanduser() / name
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         store, prefix = remote.open_address(address)
         found = store.get_file_info(fs.FileSelector(prefix, recursive=True))
         wanted = [info for info in found if info.is_file and info.path.endswith(".npy")]
@@ -100,7 +111,7 @@ def fetch(address: str, cache: str | None) -> Path:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another trial of this host may fetch them too
             list(pool.map(lambda info: bring(store, info, prefix, folder), wanted))
     except (OSError, ValueError) as error:
-        raise ValueError(f"dataset shards: can't fetch {address}: {error}") from error
+        raise ValueError(f"{KIND}: can't fetch {address}: {error}") from error
     return folder
 
 

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from trainable.data.examples import as_float64
 from trainable.data.loaders.table import load_table
+from trainable.data.returned import Loaded
 
 
 def load_trajectories(
-    path: str, window: int, columns: tuple[str, ...] | None, key: str | None
-) -> np.ndarray:
-    """Windows as float32 [N, channels, window]; what is left at the end of a series goes.
+    path: str,
+    window: int,
+    columns: tuple[str, ...] | None,
+    delimiter: str | None,
+    key: str | None,
+) -> Loaded:
+    """Windows as float64 [N, channels, window]; what is left at the end of a series goes.
 
     Raises:
         ValueError: the file can't be read, has a missing value, or no series is long enough.
     """
     suffix = Path(path).suffix.lower()
-    if suffix == ".csv":
+    if suffix in (".csv", ".tsv"):
         try:
-            rows = load_table(path, None, columns, None)
+            rows = load_table(path, None, columns, None, delimiter)
         except ValueError as error:
             raise ValueError(str(error).replace("dataset table", "dataset trajectories")) from None
-        series = rows.T[None]
+        series = rows.x.T[None]
     elif suffix == ".npz":
-        series = read_npz(path, key)
+        rows, series = Loaded(None), read_npz(path, key)
     else:
-        raise ValueError(f"dataset trajectories: {path}: need a .csv or an .npz file")
+        raise ValueError(f"dataset trajectories: {path}: need a .csv, .tsv or .npz file")
     if series.shape[2] < window:
         raise ValueError(
             f"dataset trajectories: {path}: series of {series.shape[2]} times are shorter than "
@@ -37,11 +42,11 @@ def load_trajectories(
     n, channels, times = series.shape
     cut = series[:, :, : times // window * window].reshape(n, channels, -1, window)
     windows: np.ndarray = cut.swapaxes(1, 2).reshape(-1, channels, window)
-    return windows
+    return rows._replace(x=windows)
 
 
 def read_npz(path: str, key: str | None) -> np.ndarray:
-    """An array [series, time] or [series, channels, time] as float32 with three axes.
+    """An array [series, time] or [series, channels, time] as float64 with three axes.
 
     Raises:
         ValueError: the file or the array won't do; pickled arrays are refused.
@@ -54,15 +59,16 @@ def read_npz(path: str, key: str | None) -> np.ndarray:
             if key is not None and key not in names:
                 raise ValueError(f"has no array '{key}' (it has {', '.join(names)})")
             x: np.ndarray = arrays[key or names[0]]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of a file that is broken: anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ValueError(f"dataset trajectories: {path}: {reason}") from error
+        text = " ".join(str(reason).split()) or type(error).__name__
+        raise ValueError(f"dataset trajectories: {path}: {text}") from error
     if x.ndim not in (2, 3) or x.dtype.kind not in "fiu":
         raise ValueError(
             f"dataset trajectories: {path}: got an array of {x.dtype} with shape {x.shape}, need "
             "numbers [series, time] or [series, channels, time]"
         )
-    x = (x[:, None] if x.ndim == 2 else x).astype(np.float32)
+    x = as_float64(x[:, None] if x.ndim == 2 else x, (0, 2))
     bad = np.argwhere(~np.isfinite(x))
     if len(bad):
         series, channel, time = bad[0]
