@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
-Layout = Literal["channels_first", "channels_last"]
+from trainable.data.shelf import Layout
+
 USUAL = (1, 2, 3, 4)  # channels: grey, grey and opacity, colour, colour and opacity
 
 

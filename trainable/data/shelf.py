@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, StringConstraints, model_validator
 
 from trainable.base.shelf import OWN, Entry, Frozen, Listed, Own, any_of, by_name, tag
-from trainable.data.layout import Layout
 
+Layout = Literal["channels_first", "channels_last"]  # of images
+Layout = Literal["channels_first", "channels_last"]  # of images
 Text = Annotated[str, StringConstraints(min_length=1)]
 Delimiter = Annotated[str, StringConstraints(pattern=r'^[^"\r\n]$')]
 
