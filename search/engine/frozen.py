@@ -21,6 +21,7 @@ from search.spec.space import Space, distributions
 PENALTY = 10.0  # a diverged trial counts as worse than the worst value seen by so many times it
 SHOWN = 500  # trials that have ended, at most, of which a model is made for a proposal
 BEST = 25  # of them, the best, which TPE models apart from all others
+FAR = 10**9  # more than the trials of any search
 STATES = {
     **dict.fromkeys(AT_WORK, TrialState.RUNNING),
     "paused": TrialState.PRUNED,  # until it goes on
@@ -171,9 +172,9 @@ def _merit(trial: Trial, aims: Aims) -> tuple[Any, ...]:
     return trial.state == "diverged", not done, 0 if done else -trial.samples, last
 
 
-def _place(trial: Trial) -> tuple[bool, int]:
+def _place(trial: Trial) -> int:
     """The order of trials: those of earlier searches, which count down from -1, come first."""
-    return trial.number >= 0, abs(trial.number)
+    return trial.number if trial.number >= 0 else -FAR - trial.number
 
 
 def _worse(

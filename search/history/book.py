@@ -16,7 +16,7 @@ Event = dict[str, Any]
 Group = tuple[str, int]  # an optimizer, and which of its searches
 
 
-@dataclass
+@dataclass(slots=True)
 class Trial:
     """One trial as the history tells it."""
 
@@ -143,7 +143,7 @@ class Book:
                     number,
                     event["stage"],
                     event["chosen"],
-                    event["config"],
+                    self._sharing(event["config"]),
                     event["baseline"],
                     full=event.get("full", False),
                     added=event.get("added", False),
@@ -197,6 +197,11 @@ class Book:
             self.seconds += max(0, event["time"] - self.session_event) / 1000
             self.session_event = event["time"]
         self.last_event = event["time"]
+
+    def _sharing(self, config: dict[str, Any]) -> dict[str, Any]:
+        """A config that has what all trials share from the spec, where it is kept once."""
+        shared = self.spec.get("trial") or {}
+        return {k: shared[k] if k in shared and shared[k] == v else v for k, v in config.items()}
 
     def _rest(self, trial: Trial, time: int | None) -> None:
         """No process works on a trial from `time` on (ms since the epoch)."""

@@ -6,6 +6,7 @@ whatever process dies, the study, the rungs and the MLflow runs can be made agai
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import threading
@@ -60,8 +61,7 @@ class History:
         if path is None:
             return
         repair(path)
-        for event in events(path):
-            self.book.apply(event)
+        read_into(self.book, path)
         self._file = FileIO(path, "a")
 
     def write(self, event: str, **content: Any) -> Event:
@@ -158,6 +158,17 @@ def repair(path: Path) -> None:
 def read_book(path: Path) -> Book:
     """The state of a search, from its history."""
     book = Book()
-    for event in events(path):
-        book.apply(event)
+    read_into(book, path)
     return book
+
+
+def read_into(book: Book, path: Path) -> None:
+    """Apply all events of a history; nothing of it is garbage, and none is looked for."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        for event in events(path):
+            book.apply(event)
+    finally:
+        if collects:
+            gc.enable()

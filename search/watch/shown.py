@@ -15,7 +15,7 @@ from search.engine.analysis import best, pareto
 from search.history.book import Book
 from search.history.folder import Folder
 from search.watch.status import failures
-from search.watch.tables import best_config, clock, compact, front_table, result_table
+from search.watch.tables import best_config, clock, compact, front_table, result_table, show_rows
 
 # why a complete search ended, and how `resume` adds to it
 SPENT = {
@@ -98,29 +98,30 @@ def show_failures(console: Console, failed: Sequence[dict[str, Any]]) -> None:
 
 
 def show_trials(console: Console, trials: list[dict[str, Any]]) -> None:
-    table = compact()
     several = list(trials[0].get("objectives", {}))[1:] if trials else []
     settings = () if several else ("lr_schedule", "clip")  # for both there is no room
-    for column in ("trial", "state", "stage", "step", "val_loss", "lr", *settings):
-        table.add_column(column, overflow="fold")
-    for metric in (*several, *(["front"] if several else [])):
-        table.add_column(metric.replace("_", "\n"), overflow="fold")
-    for row in trials:
-        config = row["config"]
-        more = [number(row["objectives"][metric], ".4g") for metric in several]
-        table.add_row(
-            f"{row['optimizer']}-{row['trial']}",
-            row["state"],
-            row["stage"],
-            str(row["step"]),
-            number(row["val_loss"]),
-            f"{config['optimizer']['lr']:.2g}",
-            *(() if several else (config["lr_schedule"], str(config["clip_norm"] or "-"))),
-            *more,
-            *(["*" if row["pareto"] else ""] if several else []),
-        )
-    console.print(table)
+    metrics = (metric.replace("_", "\n") for metric in (*several, *(["front"] if several else [])))
+    columns = ("trial", "state", "stage", "step", "val_loss", "lr", *settings, *metrics)
+    show_rows(console, columns, [_cells(row, several) for row in trials])
     show_failures(console, [row for row in trials if row["state"] == "failed"])
+
+
+def _cells(row: dict[str, Any], several: Sequence[str]) -> list[str]:
+    config = row["config"]
+    if several:
+        more = [number(row["objectives"][metric], ".4g") for metric in several]
+        more.append("*" if row["pareto"] else "")
+    else:
+        more = [config["lr_schedule"], str(config["clip_norm"] or "-")]
+    return [
+        f"{row['optimizer']}-{row['trial']}",
+        row["state"],
+        row["stage"],
+        str(row["step"]),
+        number(row["val_loss"]),
+        f"{config['optimizer']['lr']:.2g}",
+        *more,
+    ]
 
 
 def show_result(folder: Folder, book: Book, console: Console) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
 from rich.box import SIMPLE
+from rich.console import Console
 from rich.table import Table
 
 from search.answer.describe import name, number, settings_of
 from search.engine.analysis import best, by_optimizer, front_rows
 from search.history.book import Book
+
+MANY = 1000  # rows of a table, from which on it is plain
 
 
 def clock(seconds: float | None) -> str:
@@ -22,6 +26,22 @@ def compact(**settings: Any) -> Table:
     return Table(
         title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True, **settings
     )
+
+
+def show_rows(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of texts. Of very many rows it is plain: to draw one takes half a millisecond."""
+    if len(rows) <= MANY:
+        table = compact()
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        return
+    lines = [[column.replace("\n", " ") for column in columns], *rows]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    padded = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    console.out("\n".join(padded), highlight=False)
 
 
 def result_table(book: Book) -> Table:

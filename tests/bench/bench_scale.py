@@ -1,9 +1,11 @@
 """What a search of many trials costs the driver, without Ray: seconds of CPU per call.
 
-    python tests/bench/bench_scale.py [--trials 100 1000 10000] [--whole 100 1000] [--out FILE]
+    python tests/bench/bench_scale.py [--trials 100 1000 10000] [--whole 100 1000]
+        [--recorded 100 1000] [--out FILE]
 
 Calls are timed on generated histories (histories.py), with so many trials in them.
-Whole searches go through the live engine in virtual time, eight trials at once.
+Whole searches go through the live engine in virtual time, eight trials at once. Some are recorded
+to MLflow on SQLite afterwards, by the real recorder, in its batches.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ import argparse
 import heapq
 import json
 import random
+import sqlite3
 import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
+from statistics import fmean, median
 from typing import Any
 
 from histories import metrics, spec_of, write
@@ -28,13 +33,16 @@ from search.engine.engine import Engine
 from search.history.book import Book, Trial
 from search.history.home import Home
 from search.history.log import History, read_book
+from search.tracking.recorder import Recorder
 from search.watch.shown import show_trials
-from search.watch.status import list_trials, status_of
+from search.watch.status import list_searches, list_trials, status_of
 
 AT_ONCE = 8
 CALLS = 5  # of which the median counts
 MOST_REPORTED = 10_000  # trials of which a report is written
-MEMORY = "kB of memory for a trial, its reports too"
+SHARE = 16  # of the trials, which one in so many more reports follow: of them the mean counts too
+PATIENCE = 3600.0  # seconds for the recorder
+COUNTED = ("kB", "transactions", "rows")  # what is no time
 QUIET = Console(file=StringIO(), width=120)
 Row = dict[str, float]
 
@@ -66,6 +74,7 @@ def calls_at(trials: int) -> Row:
         path = folder.history
         write(trials, spec_of(trials), path)
         row["read the history"] = timed(lambda: read_book(path))
+        row["`ls`, without start-up"] = timed(lambda: list_searches(Home(Path(home))))
         row["`status`, without start-up"] = timed(lambda: status_of(folder))
         row["`trials`, without start-up"] = timed(lambda: show_trials(QUIET, list_trials(folder)))
         if trials <= MOST_REPORTED:
@@ -78,17 +87,21 @@ def calls_at(trials: int) -> Row:
                 engine.arms.propose(number)
                 spent = timed(lambda e=engine, n=number: e.arms.propose(n), CALLS)  # type: ignore[misc]
                 row[f"proposal, {sampler}, {how}"] = spent
-            row |= reports_at(engine_on(book, trials, "random", several), how)
-        row[MEMORY] = memory_of(path, trials)
+            row |= reports_at(engine_on(read_book(path), trials, "random", several), how)
+        row |= memory_of(path, trials)
     return row
 
 
 def reports_at(engine: Engine, how: str) -> Row:
-    """What a report costs, between rungs and at one, and the look for a promotion."""
-    draw, between, at, looks = random.Random(1), [], [], []
+    """What a report costs, between rungs and at one, and the look for a promotion.
+
+    At a rung the mean of many, too: now and then one makes something anew for all.
+    """
+    draw = random.Random(1)
+    between, at, looks = list[float](), list[float](), list[float]()
     timed(engine._promoted)  # builds what it goes by
-    for call in range(2 * CALLS):
-        trial = engine._ask(len(engine.book.trials), engine.book.trials[call].chosen)
+    for call in range(max(4 * CALLS, len(engine.book.trials) // SHARE)):
+        trial = engine._ask(len(engine.book.trials), engine.book.trials[call % 90].chosen)
         engine.active.add(trial.number)
         engine.begin(trial.number)
         level = engine.rung_levels(trial)[0] // 64
@@ -96,29 +109,80 @@ def reports_at(engine: Engine, how: str) -> Row:
             found = metrics(draw, step, 0.2 + draw.random())
             spent.append(timed(lambda n=trial.number, f=found: engine.report(n, f)))  # type: ignore[misc]
         looks.append(timed(engine._promoted))
-    middle = CALLS
     return {
-        f"report between rungs, {how}": sorted(between)[middle],
-        f"report at a rung, {how}": sorted(at)[middle],
-        f"look for a promotion, {how}": sorted(looks)[middle],
+        f"report between rungs, {how}": median(between),
+        f"report at a rung, {how}": median(at),
+        f"report at a rung, {how}, the mean": fmean(at),
+        f"look for a promotion, {how}": median(looks),
+        f"look for a promotion, {how}, the mean": fmean(looks),
     }
 
 
-def memory_of(path: Path, trials: int) -> float:
+def memory_of(path: Path, trials: int) -> Row:
     """Kilobytes of a driver for each trial: the book and the engine's tables on it."""
-    tracemalloc.start()
-    engine_on(read_book(path), trials, "random", several=False)
-    size, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return size / 1000 / trials
+    row = {}
+    for sampler, several in (("random", False), ("tpe", True)):
+        tracemalloc.start()
+        book = read_book(path)
+        engine = engine_on(book, trials, sampler, several)
+        how = f"kB a trial, {sampler}, {'two objectives' if several else 'one objective'}"
+        row[f"{how}, with its reports"] = tracemalloc.get_traced_memory()[0] / 1000 / trials
+        for trial in book.trials.values():
+            trial.reports.clear()
+        row[f"{how}, without"] = tracemalloc.get_traced_memory()[0] / 1000 / trials
+        tracemalloc.stop()
+        del engine
+    return row
 
 
-def whole(trials: int, sampler: str, several: bool) -> Row:
+def recorded(trials: int) -> Row:
+    """What it costs to record a whole search to MLflow on SQLite."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine as Database
+
+    commits = 0
+
+    def count(_: Any) -> None:
+        nonlocal commits
+        commits += 1
+
+    with tempfile.TemporaryDirectory() as path:
+        home = Home(Path(path))
+        folder = home.new("big")
+        whole(trials, "random", several=False, path=folder.history)
+        first = home.new("first")  # makes the store, and has MLflow imported
+        whole(1, "random", several=False, path=first.history)
+        with Recorder(spec_of(1), first, home):
+            pass
+        event.listen(Database, "commit", count)
+        before, commits = rows_of(home), 0
+        recorder = Recorder(spec_of(trials), folder, home, patience=PATIENCE)
+        spent = timed(lambda: recorder.__enter__().__exit__(None, None, None))
+        event.remove(Database, "commit", count)
+        assert not recorder.undelivered, recorder.error
+        return {
+            "CPU of the recorder for a trial": spent / trials,
+            "transactions for a trial": commits / trials,
+            "rows for a trial": (rows_of(home) - before) / trials,
+        }
+
+
+def rows_of(home: Home) -> int:
+    """Rows in all tables of the store."""
+    with closing(sqlite3.connect(home.store)) as store:
+        tables = store.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        return sum(
+            store.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for (name,) in tables
+        )
+
+
+def whole(trials: int, sampler: str, several: bool, path: Path | None = None) -> Row:
     """A whole search in virtual time."""
     now = 0.0
-    history = History(None, lambda: now)
+    history = History(path, lambda: 1.7e9 + now)
     spec = spec_of(trials, sampler, several)
-    history.write("start", search="big-000000", spec=spec.model_dump(mode="json"), format=1)
+    name = path.parent.name if path else "big-000000"
+    history.write("start", search=name, spec=spec.model_dump(mode="json"), format=1)
     engine, draw = Engine(spec, history), random.Random(0)
     queue: list[tuple[float, int, int]] = []
     asking = reporting = 0.0
@@ -155,18 +219,27 @@ def whole(trials: int, sampler: str, several: bool) -> Row:
     return {"proposals": asking, "reports": reporting, "total": asking + reporting}
 
 
+def show(trials: int, name: str, value: float) -> None:
+    shown = f"{value:10.2f}" if name.startswith(COUNTED) else f"{1000 * value:10.2f} ms"
+    print(f"{trials:7d}  {name:52s} {shown}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, nargs="*", default=[100, 1000, 10_000])
     parser.add_argument("--whole", type=int, nargs="*", default=[100, 1000, 10_000])
+    parser.add_argument("--recorded", type=int, nargs="*", default=[100, 1000])
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    result: dict[str, dict[str, Row]] = {"calls": {}, "searches": {}}
+    result: dict[str, dict[str, Row]] = {"calls": {}, "recorded": {}, "searches": {}}
     for trials in arguments.trials:
         result["calls"][str(trials)] = calls_at(trials)
         for name, seconds in result["calls"][str(trials)].items():
-            shown = f"{seconds:10.2f}" if name == MEMORY else f"{1000 * seconds:10.2f} ms"
-            print(f"{trials:7d}  {name:42s} {shown}", flush=True)
+            show(trials, name, seconds)
+    for trials in arguments.recorded:
+        result["recorded"][str(trials)] = recorded(trials)
+        for name, value in result["recorded"][str(trials)].items():
+            show(trials, name, value)
     for trials in arguments.whole:
         for sampler in ("random", "tpe"):
             for several in (False, True):
