@@ -18,6 +18,8 @@ from search.history.log import History
 from search.watch.tables import clock
 
 QUIET_PERIOD = 15.0  # seconds between lines where there is no terminal
+PERIOD = 0.25  # seconds between looks at the search where there is one
+SHARE = 0.05  # of the time that looks may take; with many trials they come less often
 COLOURS = {"complete": "green", "running": "cyan", "diverged": "red", "failed": "red"}
 
 
@@ -44,8 +46,11 @@ class Progress:
                 self.console.print(self.line(), soft_wrap=True)
             return
         with Live(self.line(), console=self.console, refresh_per_second=4, transient=True) as live:
-            while not self._stop.wait(0.25):
+            wait = PERIOD
+            while not self._stop.wait(wait):
+                began = time.monotonic()
                 live.update(self.line())
+                wait = max(PERIOD, (time.monotonic() - began) / SHARE)
 
     def line(self) -> Text:
         """Trials by state, the best so far, the budget used, and the time left."""

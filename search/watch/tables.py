@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from search.answer.describe import name, number, settings_of
@@ -35,7 +36,7 @@ def show_rows(console: Console, columns: Sequence[str], rows: Sequence[Sequence[
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         console.print(table)
         return
     lines = [[column.replace("\n", " ") for column in columns], *rows]
