@@ -11,7 +11,7 @@ MODULES = str(Path(__file__).parent / "modules")
 LR = {"low": 1e-3, "high": 1e-1, "log": True}
 OPTIMIZERS = {"noted:Sgd": {"lr": LR, "momentum": 0.9}, "noted:Adam": {"lr": LR}, "adamw": {}}
 # how often each is struck: where it is there, by a kill, and by being frozen for a while
-KILLS = {"trial": 8, "driver": 3, "node": 1, "server": 4, "s3": 5, "host": 3}
+KILLS = {"trial": 12, "driver": 3, "node": 1, "server": 3, "s3": 4, "host": 2}
 FREEZES = {"trial": 2, "driver": 1, "node": 1, "server": 1, "s3": 1, "host": 1}
 LONGEST_WAIT, LONGEST_PAUSE = 1.5, 5.0  # seconds before a strike, and of a service's absence
 AT_THE_END = 0.6  # of the searches are struck once more, when they have written their last word
@@ -41,14 +41,14 @@ class Plan:
 def plan(seed: int, strikes: int) -> Plan:
     draw = random.Random(seed)
     storage, server = draw.choice([None, "folder", "s3", "s3"]), draw.random() < 0.5
-    host = storage is not None and draw.random() < 0.3  # nothing else is shared by hosts
+    host = storage is not None and draw.random() < 0.2  # nothing else is shared by hosts
     return Plan(
         seed,
         spec_of(draw, strikes),
         storage,
         server,
         host,
-        draw.uniform(0.005, 0.03),
+        draw.uniform(0.02, 0.06),
         tuple(strikes_of(draw, strikes, storage == "s3", server, host)),
     )
 
