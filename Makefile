@@ -30,9 +30,9 @@ slow: $(INSTALLED)  ## whole searches that fail, wait, or change hosts (minutes 
 	@$(BIN)/python -m pytest -q -m slow
 
 FROM := 0
-COUNT := 4
+COUNT := 3
 
-chaos: $(INSTALLED)  ## strike at random: FROM=0 COUNT=4 seeds, each a search struck 30 times (20 minutes)
+chaos: $(INSTALLED)  ## strike at random: FROM=0 COUNT=3 seeds, each a search struck 30 times (20 minutes)
 	@$(BIN)/python tests/chaos/campaign.py --from $(FROM) --count $(COUNT) --table chaos.jsonl
 
 known-results: $(INSTALLED)  ## whole searches that should find what is published

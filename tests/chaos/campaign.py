@@ -1,6 +1,6 @@
 """Searches that are struck again and again, by seed: is anything lost?
 
-    python tests/chaos/campaign.py [--from 0] [--count 4] [--strikes 30] [--table FILE]
+    python tests/chaos/campaign.py [--from 0] [--count 3] [--strikes 30] [--table FILE]
     python tests/chaos/campaign.py --sum FILE
 
 Each seed stands for a short search with a spec of its own, and for strikes at random moments
@@ -69,7 +69,7 @@ def commit() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--from", type=int, default=0, dest="first")
-    parser.add_argument("--count", type=int, default=4)
+    parser.add_argument("--count", type=int, default=3)
     parser.add_argument("--strikes", type=int, default=30)
     parser.add_argument("--table", type=Path, help="a file of JSON lines to append to")
     parser.add_argument("--sum", type=Path, help="only say what the rows of a table add up to")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from checks import Note, check_decisions, check_redone
 from plans import plan
+from sums import sum_up
 from support.engines import run, start
 from support.specs import make_spec
 
@@ -94,3 +95,15 @@ def test_what_was_trained_since_the_checkpoint_is_trained_again_and_no_more() ->
 def test_a_seed_stands_for_the_same_search_each_time(seed: int) -> None:
     assert plan(seed, 10) == plan(seed, 10)
     SearchSpec.model_validate(plan(seed, 10).spec)
+
+
+def test_rows_add_up_by_victim() -> None:
+    row = {"resumes": 2, "seconds": 360, "wrong": None}
+    rows = [
+        row | {"seed": 4, "struck": [["trial", "kill"], ["s3", "freeze"]]},
+        row | {"seed": 5, "struck": [["trial", "kill"]], "wrong": "a fault"},
+    ]
+    lines = sum_up(rows).splitlines()
+    assert "| a trial's process, or one of its workers | 2 | 0 |" in lines
+    assert "| the S3 server | 0 | 1 |" in lines and "| together | 2 | 1 |" in lines
+    assert lines[-1] == "2 searches, seeds 4 to 5, 4 resumes, 0.2 h; not whole: 5"
