@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from search.history.folder import Folder
+from trainable.base.durable import DRAFT
+from trainable.base.storage import Storage
 
 INDEX = "code/index.json"  # original folder -> its name in storage
 
 
 def put_code(folder: Folder, paths: tuple[str, ...]) -> None:
-    """Keep folders of code in storage, by their content."""
+    """Keep folders of code in storage, by their content.
+
+    The index names what is there in full: it comes last.
+    """
     if folder.storage is None or not paths:
         return
     index = _index(folder)
     for path in paths:
         name = f"{Path(path).name}-{digest(Path(path))}"
-        if not folder.storage.names(f"code/{name}/"):
+        if name not in index.values():
             for file in _files(Path(path)):
                 folder.storage.upload(file, f"code/{name}/{file.relative_to(path).as_posix()}")
         index[path] = name
@@ -35,7 +41,7 @@ def get_code(folder: Folder) -> dict[str, str]:
         assert folder.storage is not None
         places[path] = str(folder.code / name)
         if not (folder.code / name).exists():
-            folder.storage.get_folder(f"code/{name}", folder.code / name)
+            _bring(folder.storage, name, folder.code / name)
     return places
 
 
@@ -45,7 +51,15 @@ def bring_own(folder: Folder) -> None:
         return
     for path, name in _index(folder).items():
         if not Path(path).is_absolute() and not (folder.own / path).exists():
-            folder.storage.get_folder(f"code/{name}", folder.own / path)
+            _bring(folder.storage, name, folder.own / path)
+
+
+def _bring(storage: Storage, name: str, to: Path) -> None:
+    """Bring a folder of code, which is there in full or not at all."""
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=DRAFT, dir=to.parent) as draft:
+        storage.get_folder(f"code/{name}", Path(draft) / "code")
+        (Path(draft) / "code").rename(to)
 
 
 def moved(config: dict[str, Any], places: dict[str, str]) -> dict[str, Any]:
