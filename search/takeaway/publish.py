@@ -116,7 +116,10 @@ def log_dataset(client: MlflowClient, parent: Run, spec: SearchSpec, data: Data 
 
 
 def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, trial: Trial) -> str:
-    """The best trial as a model that MLflow loads and samples from; its id. Once per trial."""
+    """The best trial as a model that MLflow loads and samples from; its id. Once per trial.
+
+    One that a driver which was killed has only begun is finished.
+    """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
     from mlflow.models import Model
 
@@ -127,7 +130,11 @@ def log_model(client: MlflowClient, parent: Run, folder: Folder, book: Book, tri
         return str(tags[MODEL_TAG])
     about = {"diffsweep.search": folder.id, "diffsweep.trial": str(trial.number)}
     experiment, run = parent.info.experiment_id, parent.info.run_id
-    model = client.create_logged_model(experiment, name="best", source_run_id=run, tags=about)
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in about.items())
+    known = client.search_logged_models([experiment], query)
+    model = next((one for one in known if one.status == LoggedModelStatus.PENDING), None)
+    if model is None:
+        model = client.create_logged_model(experiment, name="best", source_run_id=run, tags=about)
     with (
         tempfile.TemporaryDirectory() as temporary,
         folder.log.open("a") as log,

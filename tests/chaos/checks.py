@@ -194,7 +194,8 @@ def check_parent(folder: Folder, client: MlflowClient) -> None:
     there = {entry.path for entry in client.list_artifacts(run.info.run_id)}
     missing = {"report.html", "report.json", "plots", "spec.yaml"} - there
     assert not missing, f"MLflow's run of the search is without {missing}"
-    assert "diffsweep.model" in run.data.tags, "MLflow does not have the best model"
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert model.status == "READY" and model.model_id == run.data.tags["diffsweep.model"]
 
 
 def check_files(folder: Folder) -> None:

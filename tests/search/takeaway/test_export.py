@@ -288,6 +288,10 @@ def test_the_parent_run_gets_report_dataset_and_a_model_that_samples(
     assert any((home.artifacts / "tiny").rglob("MLmodel"))
 
 
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.ray  # no Ray, but seconds of MLflow
 @pytest.mark.filterwarnings("ignore")  # of what MLflow imports
 def test_what_a_driver_killed_behind_its_report_left_undone_resume_does(
@@ -296,7 +300,12 @@ def test_what_a_driver_killed_behind_its_report_left_undone_resume_does(
     import mlflow
 
     folder, home, writer = search
-    write_report(folder, writer.book)  # after which it was killed
+    write_report(folder, writer.book)
+    with Recorder(writer.spec, folder, home):
+        pass
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(mlflow.MlflowClient, "log_model_artifacts", killed)
+        main.bring_answer(folder, home, writer.book)
     main.catch_up(writer.spec, folder, home)
     client = mlflow.MlflowClient(f"sqlite:///{home.store}")
     experiment = client.get_experiment_by_name("tiny")
@@ -304,7 +313,8 @@ def test_what_a_driver_killed_behind_its_report_left_undone_resume_does(
     (parent,) = client.search_runs([experiment.experiment_id], query)
     artifacts = {file.path for file in client.list_artifacts(parent.info.run_id)}
     assert {"report.html", "report.json", "plots"} <= artifacts
-    assert "diffsweep.model" in parent.data.tags
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert model.status == "READY" and model.model_id == parent.data.tags["diffsweep.model"]
     monkeypatch.setattr(main, "publish", None)  # the second time nothing is left to do
     main.catch_up(writer.spec, folder, home)
 
