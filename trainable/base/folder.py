@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from trainable.base.durable import DRAFT, settle
@@ -42,6 +43,13 @@ class FolderStorage(Storage):
 
     def names(self, prefix: str = "", after: str = "") -> list[str]:
         return sorted(n for n in self._names(prefix) if n.startswith(prefix) and n > after)
+
+    def sizes(self, prefix: str = "", after: str = "") -> dict[str, int]:
+        found = {}
+        for name in self.names(prefix, after):
+            with suppress(FileNotFoundError), _told(self.root / name):  # deleted meanwhile
+                found[name] = (self.root / name).stat().st_size
+        return found
 
     def folders(self) -> list[str]:
         with _told(self.root):

@@ -8,7 +8,9 @@ Credentials are those that the AWS tools find on each host; they are never carri
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 AT_ONCE = 16  # transfers of a folder that go on side by side
@@ -43,8 +45,12 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def sizes(self, prefix: str = "", after: str = "") -> dict[str, int]:
+        """Bytes of each name that begins with `prefix` and comes after `after`, sorted."""
+
     def names(self, prefix: str = "", after: str = "") -> list[str]:
         """The names that begin with `prefix` and come after `after`, sorted."""
+        return list(self.sizes(prefix, after))
 
     @abstractmethod
     def folders(self) -> list[str]:
@@ -83,7 +89,22 @@ class Storage(ABC):
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(self.download, names, [path / part for part in inner]))
 
+    def read_each(self, names: Iterable[str]) -> Iterator[bytes]:
+        """The contents of names, in their order; some are read ahead. Raises as `read`."""
+        ahead: deque[Future[bytes]] = deque()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for name in names:
+                ahead.append(pool.submit(self.read, name))
+                if len(ahead) > 2 * AT_ONCE:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+    def delete_each(self, names: Sequence[str]) -> None:
+        """Delete names, or see that they are gone. Raises StorageError."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self.delete, names))
+
     def delete_all(self, prefix: str = "") -> None:
         """Delete all names that begin with `prefix`."""
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(self.delete, self.names(prefix)))
+        self.delete_each(self.names(prefix))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import shutil
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.awsrequest import AWSResponse
 from support.services import ADMIN, BUCKET, S3, SECRET, free_ports
 from support.specs import make_spec
 
 from search.errors import BadInput
 from search.history.storage import check_local, check_storage, network_kind, space_fault, uri_fault
 from trainable.base.opening import open_storage
+from trainable.base.s3 import S3Storage
 from trainable.base.storage import Storage, StorageError
 from trainable.data.loaders.remote import RetryS3, open_address
 
@@ -44,6 +48,70 @@ def test_what_is_written_is_read_listed_and_deleted(storage: Storage) -> None:
         storage.read("a/1")
     storage.delete_all("a/")
     assert storage.names() == ["b/c/3"]
+
+
+def test_many_names_are_read_in_order_and_deleted_in_few_requests(storage: Storage) -> None:
+    names = [f"part/{number:04d}" for number in range(70)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: storage.write(name, name.encode()), names))
+    assert storage.sizes("part/", after="part/0067") == {"part/0068": 9, "part/0069": 9}
+    assert b" ".join(storage.read_each(iter(names))).decode().split() == names
+    with pytest.raises(FileNotFoundError):
+        list(storage.read_each([*names, "part/none"]))
+    requests: list[str] = []
+    if isinstance(storage, S3Storage):
+        storage.client.meta.events.register(
+            "before-call.s3", lambda model, **_: requests.append(model.name)
+        )
+    storage.sub("part").delete_each([*(f"{number:04d}" for number in range(69)), "none"])
+    assert requests in ([], ["DeleteObjects"])
+    assert storage.names() == ["part/0069"]
+
+
+@pytest.mark.parametrize("answer", [501, 400])
+def test_a_server_without_bulk_deletes_is_asked_one_by_one(
+    answer: int, s3: S3, tmp_path: Path
+) -> None:
+    storage = open_storage(f"s3://{BUCKET}/{tmp_path.name}")
+    assert isinstance(storage, S3Storage)
+    tried: list[str] = []
+
+    def refuse(**_: object) -> AWSResponse:
+        tried.append("bulk")
+        body = b"<Error><Code>NotImplemented</Code></Error>"
+        return AWSResponse("", answer, {}, Raw(body))
+
+    storage.client.meta.events.register("before-send.s3.DeleteObjects", refuse)
+    for _ in range(2):
+        for name in ("a", "b", "c"):
+            storage.write(name, b"")
+        storage.sub("").delete_each(["a", "b"])
+        assert storage.names() == ["c"]
+    assert tried == ["bulk"]  # it is remembered
+
+
+def test_what_a_bulk_delete_leaves_is_told(s3: S3, tmp_path: Path) -> None:
+    storage = open_storage(f"s3://{BUCKET}/{tmp_path.name}")
+    assert isinstance(storage, S3Storage)
+    body = b"<DeleteResult><Error><Key>x/b</Key><Code>AccessDenied</Code></Error></DeleteResult>"
+    storage.client.meta.events.register(
+        "before-send.s3.DeleteObjects", lambda **_: AWSResponse("", 200, {}, Raw(body))
+    )
+    with pytest.raises(StorageError, match=f"^s3://{BUCKET}/x/b: AccessDenied"):
+        storage.delete_each(["a", "b"])
+
+
+class Raw(io.BytesIO):
+    """The body of an answer as urllib3 gives it."""
+
+    def stream(self, **_: object) -> Iterator[bytes]:
+        yield self.read()
+
+
+def test_parts_of_a_storage_share_a_client(s3: S3) -> None:
+    storage = open_storage(f"s3://{BUCKET}/x").sub("a")
+    assert isinstance(storage, S3Storage)
+    assert storage.sub("b").client is storage.client
 
 
 def test_of_many_who_create_a_name_one_succeeds(storage: Storage) -> None:
@@ -92,7 +160,7 @@ def test_folders_and_files_go_there_and_back(storage: Storage, tmp_path: Path) -
 
 
 def test_a_name_that_leads_out_of_a_folder_is_not_followed(s3: S3, tmp_path: Path) -> None:
-    class Evil(type(open_storage(f"s3://{BUCKET}/evil"))):  # type: ignore[misc]
+    class Evil(S3Storage):
         def names(self, prefix: str = "", after: str = "") -> list[str]:
             return ["code/../../out"]
 
