@@ -26,8 +26,7 @@ def leave_behind(engine: Engine, folder: Folder) -> None:
     if ranked(engine.book):
         export_best(folder, engine.book, folder.best)
         keep(folder, folder.best)
-    for number in unwanted(engine):
-        drop(folder, number)
+    drop(folder, list(unwanted(engine)))
     write_study(engine, folder)
 
 
@@ -63,23 +62,22 @@ class Sweeper:
             self._pool.submit(self._sweep, numbers)
 
     def _sweep(self, numbers: list[int]) -> None:
-        for number in numbers:
-            try:
-                drop(self.folder, number)
-            except StorageError as error:  # done at the end, or at the next resume
-                logger.info("%s", error)
+        try:
+            drop(self.folder, numbers)
+        except StorageError as error:  # done at the end, or at the next resume
+            logger.info("%s", error)
 
 
-def drop(folder: Folder, number: int) -> None:
-    """Delete the checkpoints of a trial. Raises StorageError."""
-    path = folder.trial(number) / CHECKPOINT
-    for file in (path, *path.parent.glob(f".{CHECKPOINT}*")):  # and what a killed process left
-        file.unlink(missing_ok=True)
-    if folder.storage is not None:
-        part = folder.storage.sub(f"trials/{number}")
-        for name in part.names():
-            if name.endswith(".pt"):
-                part.delete(name)
+def drop(folder: Folder, numbers: list[int]) -> None:
+    """Delete the checkpoints of trials. Raises StorageError."""
+    for number in numbers:
+        path = folder.trial(number) / CHECKPOINT
+        for file in (path, *path.parent.glob(f".{CHECKPOINT}*")):  # and what a killed process left
+            file.unlink(missing_ok=True)
+    if folder.storage is not None and numbers:  # one look at all trials, of a thousand names each
+        parts = {f"trials/{number}" for number in numbers}
+        names = (n for n in folder.storage.names("trials/") if n.endswith(".pt"))
+        folder.storage.delete_each([n for n in names if n.rpartition("/")[0] in parts])
 
 
 def unwanted(engine: Engine) -> Iterator[int]:

@@ -143,10 +143,8 @@ class Kept:
         self.storage.upload(path, name)
         path.unlink()
         self.put_output()
-        whole = saved([*names, name])[:KEPT]
-        for old in names:
-            if old.endswith(".pt") and old not in [checkpoint.name for checkpoint in whole]:
-                self.storage.delete(old)
+        wanted = {checkpoint.name for checkpoint in saved([*names, name])[:KEPT]}
+        self.storage.delete_each([n for n in names if n.endswith(".pt") and n not in wanted])
 
 
 def stem(attempt: Attempt) -> str:
