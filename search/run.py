@@ -205,11 +205,13 @@ def begin(session: Session, history: History) -> None:
     put_code(session.folder, spec.code)
     driver = {"driver": f"{platform.node()}:{os.getpid()}", "job": ready.job}
     about = {"spec": spec.model_dump(mode="json"), "origin": origin(spec, ready.data)}
+    history.gather()
     history.write("start", search=session.folder.id, format=FORMAT, **about, **driver)
     if session.imported:
         history.write("import", trials=session.imported)
     for number in session.again:
         history.write("retry", trial=number)
+    history.settle()
 
 
 def train(session: Session, history: History) -> tuple[Engine, Recorder]:

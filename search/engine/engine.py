@@ -71,10 +71,11 @@ class Engine(Turns):
         self.heard[number] = self.stopwatch()
         if metrics["samples"] < trial.samples:
             return True
-        if metrics["samples"] > trial.samples:
-            finite = {k: v for k, v in metrics.items() if not _is_bad(v)}
-            self._write("report", trial=number, metrics=finite)
-        return self._judge(trial, metrics)
+        with self._together():
+            if metrics["samples"] > trial.samples:
+                finite = {k: v for k, v in metrics.items() if not _is_bad(v)}
+                self._write("report", trial=number, metrics=finite)
+            return self._judge(trial, metrics)
 
     def ask_to_stop(self, how: str) -> None:
         """The user wants no new trials ("stopped"), or an end at once ("cancelled"), for good."""
@@ -128,13 +129,14 @@ class Engine(Turns):
             state = "cancelled"
         if self.error is not None:
             state = "interrupted" if isinstance(self.error, StorageAway) else "failed"
-        for number in cut:
-            cancelled = state == "cancelled"
-            self.end(number, "cancelled" if cancelled else "paused", f"search {state}", again=True)
-        if state == "complete" and self.stopping == "trials":
-            for trial in self.paused():
-                self.end(trial.number, "pruned", "others were better at its rung")
-        self._write("finish", state=state, why=str(self.error or self.stopping or ""))
+        with self._together():
+            for number in cut:
+                how = "cancelled" if state == "cancelled" else "paused"
+                self.end(number, how, f"search {state}", again=True)
+            if state == "complete" and self.stopping == "trials":
+                for trial in self.paused():
+                    self.end(trial.number, "pruned", "others were better at its rung")
+            self._write("finish", state=state, why=str(self.error or self.stopping or ""))
 
     def paused(self) -> list[Trial]:
         """Trials that a rung holds back."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,15 +71,16 @@ class Turns:
         something new; at last, once nothing new comes, the best of each optimizer to its end, and
         the winners again.
         """
-        self._look_at_the_clock()
         idle = not self.active
-        trial = (
-            self._cut_off()
-            or self._promoted()
-            or self._proposed()
-            or self._finisher()
-            or self._confirmation()
-        )
+        with self._together():
+            self._look_at_the_clock()
+            trial = (
+                self._cut_off()
+                or self._promoted()
+                or self._proposed()
+                or self._finisher()
+                or self._confirmation()
+            )
         if trial is not None:
             self.active.add(trial.number)
         self.over = idle and trial is None
@@ -201,13 +203,28 @@ class Turns:
         return out_of_time(self.spec, self.book, self.history.clock())
 
     def _write(self, event: str, **content: Any) -> Event:
-        """Write an event down. While that is held up, no trial is thought to be silent."""
+        """Write an event down."""
+        with self._held_up():
+            return self.history.write(event, **content)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Decisions that are written down as one, before any of them is acted on."""
+        self.history.gather()
+        try:
+            yield
+        finally:
+            with self._held_up():
+                self.history.settle()
+
+    @contextmanager
+    def _held_up(self) -> Iterator[None]:
+        """While writing is held up, no trial is thought to be silent."""
         began = self.stopwatch()
-        written = self.history.write(event, **content)
+        yield
         held_up = self.stopwatch() - began
         for number in self.heard:
             self.heard[number] += held_up
-        return written
 
     def _ask(
         self,

@@ -23,6 +23,7 @@ from search.history.clock import SteadyClock
 from trainable.base.durable import settle
 
 FORMAT = 1
+SEEN = ("report", "begin", "lose")  # what happened; the other events are decisions
 
 
 class Mirror(Protocol):
@@ -58,6 +59,7 @@ class History:
         self.lock = threading.Lock()  # held while the book changes, and by whoever looks at it
         self.tell: Callable[[Event], object] = lambda event: None  # called when it is applied
         self._file: FileIO | None = None
+        self._gathered: list[Event] | None = None  # written, not yet durable; None: nobody gathers
         if path is None:
             return
         repair(path)
@@ -67,19 +69,40 @@ class History:
     def write(self, event: str, **content: Any) -> Event:
         """Append an event, then apply it. When this returns, a kill can't undo it.
 
+        Nor can the loss of this machine undo a decision, when this returns or else `settle`.
+
         Raises:
             SearchFailed: the storage is gone for good, or another driver writes there.
             OSError: the disk did not take it; nothing of it is in the file, and it did not happen.
         """
         line: Event = {"event": event, "time": int(self.clock() * 1000), **content}
+        alone, decides = self._gathered is None, event not in SEEN
         if self._file is not None:  # a lost report is made again from the checkpoint before it
-            append(self._file, json.dumps(line).encode() + b"\n", lasting=event != "report")
+            append(self._file, json.dumps(line).encode() + b"\n", lasting=alone and decides)
         with self.lock:
             self.book.apply(line)
-        if self.mirror is not None and event != "report":  # reports follow in a moment
+        if self._gathered is not None:
+            self._gathered.append(line)
+            return line
+        if self.mirror is not None and decides:  # what is only seen follows in a moment
             self.mirror.flush()
         self.tell(line)
         return line
+
+    def gather(self) -> None:
+        """Write down together what follows until `settle`; before that, nothing is acted on."""
+        self._gathered = []
+
+    def settle(self) -> None:
+        """Return when all that was gathered is durable. Raises as `write`."""
+        events, self._gathered = self._gathered or [], None
+        if any(event["event"] not in SEEN for event in events):
+            if self._file is not None:
+                os.fsync(self._file.fileno())
+            if self.mirror is not None:
+                self.mirror.flush()
+        for event in events:
+            self.tell(event)
 
     def waiting(self) -> str | None:
         """What keeps the history from being written down, if something does."""

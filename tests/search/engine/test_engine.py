@@ -377,10 +377,11 @@ class Storage:
     """A mirror that holds up each decision for so long."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock, self.away = clock, 0.0
+        self.clock, self.away, self.flushed = clock, 0.0, 0
 
     def flush(self) -> None:
         self.clock.now += self.away
+        self.flushed += 1
 
     def check(self) -> None: ...
 
@@ -407,6 +408,27 @@ def test_no_trial_is_silent_while_the_storage_holds_up_the_driver() -> None:
     assert engine.hung() == []
     clock.now += 2
     assert sorted(engine.hung()) == [1, 2]
+
+
+def test_what_is_decided_at_once_is_one_write_to_the_storage() -> None:
+    clock = Clock()
+    mirror = Storage(clock)
+    spec = make_spec(budget={"trials": 8}, scheduler={"type": "asha", "grace_steps": 1})
+    engine = start(spec, clock=clock, mirror=mirror)
+    decided: list[str] = []
+    engine.history.tell = lambda event: decided.append(event["event"])
+    most = 0
+    while trial := engine.next():
+        engine.begin(trial.number)
+        while trial.number in engine.active:
+            before, told = mirror.flushed, len(decided)
+            advance(engine, trial)
+            assert mirror.flushed - before <= 1
+            most = max(most, len(decided) - told)
+    before = mirror.flushed
+    engine.finish()
+    assert mirror.flushed == before + 1
+    assert most > 2  # a report, the end of its trial, and of others that can't come back
 
 
 def test_a_trial_that_does_known_steps_again_is_not_silent() -> None:
