@@ -12,7 +12,8 @@ from pathlib import Path
 from search.errors import BadInput, NoSearch
 from search.history.folder import ID, Folder, has_begun, new_id
 from search.history.lock import DriverLock
-from search.history.pulling import HISTORY, pull
+from search.history.pieces import HISTORY
+from search.history.pulling import pull
 from search.history.storage import check_local, uri_fault, where
 from trainable.base.faults import nearest
 from trainable.base.opening import open_storage

@@ -21,6 +21,7 @@ from typing import Any
 from search.errors import BadInput
 from search.history.control import bring_requests
 from search.history.folder import Folder
+from search.history.joining import joining
 from search.history.lock import DriverLock
 from search.history.log import History
 from search.history.pulling import pull
@@ -56,6 +57,7 @@ def driving(folder: Folder) -> Iterator[History]:
         history = History(folder.history, mirror=segments)
         stack.callback(history.close)
         if segments is not None:
+            stack.enter_context(joining(segments.storage, segments))
             stack.enter_context(segments)
         yield history
 

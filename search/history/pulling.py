@@ -1,29 +1,26 @@
-"""The history of a search brought from storage: its segments, put together to the working copy."""
+"""The history of a search brought from storage: its pieces, put together to the working copy."""
 
 from __future__ import annotations
 
 import fcntl
 import json
-from concurrent.futures import ThreadPoolExecutor
+import time
 from typing import NamedTuple
 
 from search.errors import SearchFailed
 from search.history.folder import Folder
+from search.history.pieces import HISTORY, Gap, Piece, chain, name_of, pieces
 from trainable.base.durable import replace
-from trainable.base.storage import AT_ONCE
+from trainable.base.storage import Storage
 
-HISTORY = "history/"
+WAITS = (0.0, 0.1, 0.5, 2.0)  # seconds before it is looked again for what is not there
 
 
 class Position(NamedTuple):
     """How much of the history is in storage."""
 
-    segments: int
+    segments: int  # the number of the last
     size: int  # bytes
-
-
-def name_of(number: int) -> str:
-    return f"{HISTORY}{number:08d}.jsonl"
 
 
 def pull(folder: Folder) -> Position:
@@ -40,35 +37,66 @@ def pull(folder: Folder) -> Position:
 
 
 def _pull(folder: Folder) -> Position:
+    """As `pull`. What is not there may have been joined with others since it was looked for."""
+    assert folder.storage is not None
+    missing = ""
+    for wait in WAITS:
+        time.sleep(wait)
+        try:
+            return _bring(folder, folder.storage)
+        except Gap as error:
+            missing = str(error)
+        except FileNotFoundError:
+            missing = "a segment"
+    uri = folder.storage.uri
+    raise SearchFailed(f"{uri}: {missing} is missing; the history can't be read")
+
+
+def _bring(folder: Folder, storage: Storage) -> Position:
     """What the working copy has beyond the storage stays; what differs from it is set aside, since
     nothing that is not in storage was ever acted on.
     """
-    storage = folder.storage
-    assert storage is not None
     position = known(folder)
-    names = storage.names(HISTORY, after=name_of(position.segments) if position.segments else "")
-    expected = [name_of(position.segments + place) for place in range(1, len(names) + 1)]
-    if names != expected:
-        missing = min(set(expected) - set(names))
-        raise SearchFailed(f"{storage.uri}: {missing} is missing; the history can't be read")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        content = b"".join(pool.map(storage.read, names))
-    own = folder.history.read_bytes()[position.size :] if folder.history.exists() else b""
-    if not own.startswith(content):
-        set_aside(folder, position, own, content)
-        with folder.history.open("r+b" if folder.history.exists() else "wb") as file:
-            file.truncate(position.size)
+    start, news = _news(storage, position)
+    if not news:
+        return position
+    folder.history.touch()
+    with folder.history.open("r+b") as file:
+        for piece, packed in zip(news, storage.read_each(p.name for p in news), strict=True):
+            content = piece.unpacked(packed)[position.size - start :]
+            start += piece.size
             file.seek(position.size)
-            file.write(content)
-    position = Position(position.segments + len(names), position.size + len(content))
+            own = file.read(len(content))
+            if own != content:
+                own += file.read()
+                if not content.startswith(own):
+                    set_aside(folder, own)
+                file.seek(position.size)
+                file.truncate()
+                file.write(content)
+            position = Position(piece.last, start)
     remember(folder, position)
     return position
 
 
-def set_aside(folder: Folder, position: Position, own: bytes, content: bytes) -> None:
+def _news(storage: Storage, position: Position) -> tuple[int, list[Piece]]:
+    """The pieces that hold what comes after a position, and how many bytes come before them.
+
+    Raises Gap.
+    """
+    if position.segments:
+        found = storage.sizes(HISTORY, after=name_of(position.segments))
+        try:
+            return position.size, chain(pieces(found), position.segments)
+        except Gap:  # joined with what comes before, or missing
+            pass
+    whole = chain(pieces(storage.sizes(HISTORY)))
+    news = [piece for piece in whole if piece.last > position.segments]
+    return sum(piece.size for piece in whole[: len(whole) - len(news)]), news
+
+
+def set_aside(folder: Folder, own: bytes) -> None:
     """Keep what this working copy has of its own where the storage says otherwise."""
-    if content.startswith(own):
-        return
     number = len(list(folder.path.glob("history.cut-off-*.jsonl"))) + 1
     (folder.path / f"history.cut-off-{number}.jsonl").write_bytes(own)
     folder.delivered.unlink(missing_ok=True)  # it counts bytes of the other history

@@ -13,10 +13,13 @@ import time
 
 from search.errors import Fenced, SearchFailed, StorageAway
 from search.history.folder import Folder
-from search.history.pulling import Position, name_of, remember
+from search.history.pieces import name_of
+from search.history.pulling import Position, remember
 from trainable.base.storage import Storage
 
-PERIOD = 0.3  # seconds in which reports gather to one segment
+PERIOD = 5.0  # seconds in which what is only seen gathers to one segment, if nothing is decided
+ENOUGH = 1 << 16  # bytes of it that are not waited with: less than trials can tell again
+LOOK = 0.3  # seconds between looks at how much it is
 LONGEST_WAIT = 10.0  # seconds between attempts while the storage is away
 PATIENCE = 600.0  # seconds without storage after which a search ends as interrupted
 
@@ -32,6 +35,8 @@ class Segments:
         self.why = ""
         self._changed = threading.Condition()
         self._wanted, self._ending, self._given_up = 0, False, False
+        self.recent: dict[str, bytes] = {}  # segments that were not joined yet, see joining.py
+        self._pushed = time.monotonic()  # when something was last brought there
         self._thread = threading.Thread(target=self._work, name="segments", daemon=True)
 
     def __enter__(self) -> Segments:
@@ -71,6 +76,10 @@ class Segments:
         """Bytes of the history that are in storage."""
         return self.position.size
 
+    def number(self) -> int | None:
+        """Of the last segment; None once no more can be written."""
+        return None if self.failure is not None else self.position.segments
+
     def fence(self, why: str) -> None:
         """Write no more: another driver has taken over."""
         with self._changed:
@@ -86,12 +95,12 @@ class Segments:
         return f"storage away for {seconds:.0f} s ({self.why})"
 
     def _work(self) -> None:
-        wait = PERIOD
+        wait = LOOK
         while self.failure is None:
             try:
-                while self._push():
+                while self._is_due() and self._push():
                     pass
-                wait, self.away_since = PERIOD, None
+                wait, self.away_since = LOOK, None
                 if self._ending:
                     return
             except FileExistsError:
@@ -113,8 +122,17 @@ class Segments:
         """Whether there is something to do before the wait is over."""
         return self._ending or (self.away_since is None and self._wanted > self.position.size)
 
+    def _is_due(self) -> bool:
+        """Whether what is not in storage yet has to go there now."""
+        size = self.folder.history.stat().st_size
+        waited = time.monotonic() - self._pushed
+        wanted = self._ending or self._wanted > self.position.size
+        late = waited > PERIOD or self.away_since is not None
+        return wanted or late or size - self.position.size > ENOUGH
+
     def _push(self) -> bool:
         """Write the next segment; whether there was something to write."""
+        self._pushed = time.monotonic()
         with self.folder.history.open("rb") as file:
             file.seek(self.position.size)
             content = file.read()
@@ -129,6 +147,7 @@ class Segments:
             if not there or not content.startswith(there):
                 raise
             content = there  # ours: the answer to an earlier attempt was lost, and more came since
+        self.recent[name_of(number)] = content
         with self._changed:
             self.position = Position(number, self.position.size + len(content))
             self._changed.notify_all()

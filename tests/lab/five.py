@@ -117,8 +117,7 @@ class Services:
 
     def history(self, search: str) -> list[dict[str, Any]]:
         """The durable record of a search, as it is in S3 now."""
-        segments = sorted(self.names(search, "history"))
-        text = "".join(self.ask("read", f"lab/{search}/history/{name}") for name in segments)
+        text: str = self.ask("history", f"lab/{search}")
         return [json.loads(line) for line in text.splitlines()]
 
     def close(self) -> None:

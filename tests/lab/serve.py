@@ -1,7 +1,8 @@
 """The services of a lab, on a host of their own: S3, PostgreSQL, and MLflow, which uses both.
 
 python serve.py ADDRESS prints a line of JSON when they are up, and one in answer to each line on
-stdin: ["kill", "s3"], ["start", "s3"], ["names", PREFIX] or ["read", NAME] of an object in S3.
+stdin: ["kill", "s3"], ["start", "s3"], ["names", PREFIX] of objects in S3, or ["history", PREFIX] of
+a search there.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path[:0] = [str(Path(__file__).parents[level]) for level in (1, 2)]
 from support.services import BUCKET, S3, Mlflow, Postgres
+
+from search.history.pieces import HISTORY, Gap, chain, pieces
+from trainable.base.opening import open_storage
 
 FOLDER = Path("/tmp/services")
 
@@ -23,6 +28,7 @@ def main(address: str) -> None:
         (FOLDER / name).mkdir(parents=True)
     s3, postgres = S3(FOLDER / "s3", address), Postgres(FOLDER / "postgres")
     s3.start()
+    os.environ.update(s3.environment)
     postgres.start()
     where = (postgres.uri, f"s3://{BUCKET}/mlflow", s3.environment)
     mlflow = Mlflow(FOLDER / "mlflow", *where, address=address)
@@ -38,9 +44,18 @@ def main(address: str) -> None:
         elif verb == "names":
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=name)
             say([found["Key"] for page in pages for found in page.get("Contents", ())])
-        elif verb == "read":
-            say(client.get_object(Bucket=BUCKET, Key=name)["Body"].read().decode())
+        elif verb == "history":
+            say(history(f"s3://{BUCKET}/{name}").decode())
     os._exit(0)  # the power goes next
+
+
+def history(uri: str) -> bytes:
+    """The history of a search, of which segments may be joined while it is read."""
+    storage = open_storage(uri)
+    while True:
+        with suppress(Gap, FileNotFoundError):
+            found = chain(pieces(storage.sizes(HISTORY)))
+            return b"".join(piece.unpacked(storage.read(piece.name)) for piece in found)
 
 
 def say(content: Any) -> None:

@@ -26,7 +26,8 @@ from search.history.folder import Folder
 from search.history.home import Home, refresh
 from search.history.lease import LEASE, STALE, driving, is_driven
 from search.history.log import FORMAT, read_book
-from search.history.pulling import HISTORY, Position, known, name_of, pull
+from search.history.pieces import HISTORY, chain, name_of, pieces
+from search.history.pulling import Position, known, pull
 from search.history.segments import Segments
 from search.history.shipping import get_code, moved, put_code
 from search.tracking.recorder import delivered, experiment_of
@@ -72,9 +73,8 @@ def report(history: Any, samples: int) -> None:
 
 
 def in_storage(shared: FolderStorage) -> list[dict[str, Any]]:
-    names = shared.sub(ID).names(HISTORY)
-    assert names == [name_of(number) for number in range(1, len(names) + 1)]
-    content = b"".join(shared.sub(ID).read(name) for name in names)
+    found = chain(pieces(shared.sub(ID).sizes(HISTORY)))
+    content = b"".join(piece.unpacked(shared.sub(ID).read(piece.name)) for piece in found)
     return [json.loads(line) for line in content.splitlines()]
 
 
@@ -94,14 +94,71 @@ def test_a_decision_is_in_storage_when_write_returns(
     assert read_book(other.history) == history.book
 
 
-def test_reports_gather_and_are_there_in_the_end(machine: Machine, shared: FolderStorage) -> None:
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The kinds of the events in each segment, as they are written."""
+    kinds: list[list[str]] = []
+    create = FolderStorage.create
+
+    def noted(storage: FolderStorage, name: str, content: bytes) -> None:
+        create(storage, name, content)
+        if name.startswith(HISTORY) and name.endswith(".jsonl"):
+            kinds.append([json.loads(line)["event"] for line in content.splitlines()])
+
+    monkeypatch.setattr(FolderStorage, "create", noted)
+    return kinds
+
+
+def test_what_is_only_seen_waits_for_a_decision(
+    machine: Machine, written: list[list[str]]
+) -> None:
     with driving(machine("one")) as history:
         start(history)
         ask(history, 0)
-        for samples in range(1, 101):
+        history.write("begin", trial=0)
+        for samples in range(1, 9):
             report(history, samples)
-    assert len(in_storage(shared)) == 102
-    assert len(shared.sub(ID).names(HISTORY)) < 50
+        history.write("end", trial=0, state="complete", why=None, again=False)
+        history.write("begin", trial=0)
+    assert written == [["start"], ["ask"], ["begin", *["report"] * 8, "end"], ["begin"]]
+
+
+def test_what_is_only_seen_does_not_wait_for_long(
+    machine: Machine, written: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.history.segments.PERIOD", 1.0)
+    with driving(machine("one")) as history:
+        start(history)
+        ask(history, 0)
+        report(history, 1)
+        report(history, 2)
+        while len(written) < 3:
+            time.sleep(0.01)
+        assert written[2:] == [["report", "report"]]
+        monkeypatch.setattr("search.history.segments.PERIOD", 3600.0)
+        for samples in range(3, 600):  # nor where it is much
+            report(history, samples)
+        while len(written) < 4:
+            time.sleep(0.01)
+
+
+def test_decisions_that_are_made_together_are_one_segment(
+    machine: Machine, shared: FolderStorage, written: list[list[str]]
+) -> None:
+    with driving(machine("one")) as history:
+        told: list[str] = []
+        history.tell = lambda event: told.append(event["event"])
+        history.gather()
+        start(history)
+        ask(history, 0)
+        ask(history, 1)
+        assert (told, len(history.book.trials)) == ([], 2)  # it counts, and nobody hears of it
+        history.settle()
+        assert written == [["start", "ask", "ask"]] and told == written[0]
+        history.gather()
+        history.settle()
+        ask(history, 2)
+    assert len(in_storage(shared)) == 4
 
 
 def test_the_working_copy_on_another_machine_follows(machine: Machine) -> None:
@@ -231,6 +288,7 @@ def test_a_storage_that_stays_away_ends_the_search_and_resume_brings_it_up_to_da
 def test_a_driver_that_decides_nothing_learns_that_the_storage_is_gone(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("search.history.segments.PERIOD", 0.1)
     outage = Outage(monkeypatch)
     monkeypatch.setenv("DIFFSWEEP_STORAGE_PATIENCE", "0.1")
     with driving(machine("one")) as history:
@@ -281,7 +339,10 @@ def test_a_working_copy_that_lags_or_differs_is_mended(
     assert len(list(one.path.glob("history.cut-off-*"))) == (b"other" in torn)
 
 
-def test_a_missing_segment_is_told(machine: Machine, shared: FolderStorage) -> None:
+def test_a_missing_segment_is_told(
+    machine: Machine, shared: FolderStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.history.pulling.WAITS", (0.0, 0.1))
     with driving(machine("one")) as history:
         start(history)
         ask(history, 0)
@@ -420,6 +481,7 @@ def test_without_a_storage_nothing_of_it_is_made(tmp_path: Path) -> None:
 def test_a_lost_answer_and_more_reports_since_fence_nobody(
     machine: Machine, shared: FolderStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("search.history.segments.PERIOD", 0.1)
     create, lost = FolderStorage.create, Event()
 
     def lose_the_answer(self: FolderStorage, name: str, content: bytes) -> None:
