@@ -1,8 +1,8 @@
 """The services of a lab, on a host of their own: S3, PostgreSQL, and MLflow, which uses both.
 
 python serve.py ADDRESS prints a line of JSON when they are up, and one in answer to each line on
-stdin: ["kill", "s3"], ["start", "s3"], ["names", PREFIX] of objects in S3, or ["history", PREFIX] of
-a search there.
+stdin: ["kill", "s3"], ["start", "s3"], ["names", PREFIX] of objects in S3, or ["history", PREFIX]
+of a search there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[level]) for level in (1, 2)]
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.services import BUCKET, S3, Mlflow, Postgres
 
 from search.history.pieces import HISTORY, Gap, chain, pieces

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -56,11 +57,22 @@ class Refused(StorageError):
 
 
 @dataclass
-class Shared:
-    """What a storage and its parts have in common: a client takes a tenth of a second to make."""
+class Connection:
+    """What the storages of a process have in common."""
 
-    client: BaseClient | None = None
+    client: BaseClient
     bulk: bool = True  # whether many names can be deleted at once there
+
+
+def connection(endpoint: str | None, attempts: int) -> Connection:
+    """The one connection, while the environment stays as it is: it takes a tenth of a second."""
+    settings = (each for each in os.environ.items() if each[0].startswith(("AWS_", "MLFLOW_S3")))
+    return _connection(endpoint, attempts, frozenset(settings))
+
+
+@cache
+def _connection(endpoint: str | None, attempts: int, _: frozenset[tuple[str, str]]) -> Connection:
+    return Connection(s3_client(endpoint, attempts))
 
 
 class S3Storage(Storage):
@@ -70,21 +82,23 @@ class S3Storage(Storage):
         self.uri, self.attempts = uri, attempts
         self.endpoint = endpoint_in_use() or endpoint
         self.bucket, _, self.prefix = uri.removeprefix("s3://").partition("/")
-        self._shared = Shared()
+        self._connection: Connection | None = None
 
     def __reduce__(self) -> tuple[type[S3Storage], tuple[str, int, str | None]]:
         return S3Storage, (self.uri, self.attempts, self.endpoint)
 
     @property
+    def connection(self) -> Connection:
+        if self._connection is None:
+            self._connection = connection(self.endpoint, self.attempts)
+        return self._connection
+
+    @property
     def client(self) -> BaseClient:
-        if self._shared.client is None:
-            self._shared.client = s3_client(self.endpoint, self.attempts)
-        return self._shared.client
+        return self.connection.client
 
     def sub(self, name: str) -> S3Storage:
-        part = S3Storage(f"{self.uri}/{name}", self.attempts, self.endpoint)
-        part._shared = self._shared
-        return part
+        return S3Storage(f"{self.uri}/{name}", self.attempts, self.endpoint)
 
     def read(self, name: str) -> bytes:
         content: bytes = self._call(
@@ -132,14 +146,14 @@ class S3Storage(Storage):
     def _delete_page(self, names: Sequence[str]) -> None:
         """Delete names in one request, or one by one where a server has no such request."""
         wanted = {"Objects": [{"Key": self._key(name)} for name in names], "Quiet": True}
-        if len(names) == 1 or not self._shared.bulk:
+        if len(names) == 1 or not self.connection.bulk:
             return super().delete_each(names)
         try:
             answer = self._call(
                 "", lambda: self.client.delete_objects(Bucket=self.bucket, Delete=wanted)
             )
         except Refused:
-            self._shared.bulk = False
+            self.connection.bulk = False
             return super().delete_each(names)
         for refused in answer.get("Errors", ()):
             if refused["Code"] not in MISSING:

@@ -19,7 +19,7 @@ from support.specs import make_spec
 from search.errors import BadInput
 from search.history.storage import check_local, check_storage, network_kind, space_fault, uri_fault
 from trainable.base.opening import open_storage
-from trainable.base.s3 import S3Storage
+from trainable.base.s3 import S3Storage, _connection
 from trainable.base.storage import Storage, StorageError
 from trainable.data.loaders.remote import RetryS3, open_address
 
@@ -50,7 +50,17 @@ def test_what_is_written_is_read_listed_and_deleted(storage: Storage) -> None:
     assert storage.names() == ["b/c/3"]
 
 
-def test_many_names_are_read_in_order_and_deleted_in_few_requests(storage: Storage) -> None:
+@pytest.fixture
+def own_client() -> Iterator[None]:
+    """A client that this test may change."""
+    _connection.cache_clear()
+    yield
+    _connection.cache_clear()
+
+
+def test_many_names_are_read_in_order_and_deleted_in_few_requests(
+    own_client: None, storage: Storage
+) -> None:
     names = [f"part/{number:04d}" for number in range(70)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: storage.write(name, name.encode()), names))
@@ -70,7 +80,7 @@ def test_many_names_are_read_in_order_and_deleted_in_few_requests(storage: Stora
 
 @pytest.mark.parametrize("answer", [501, 400])
 def test_a_server_without_bulk_deletes_is_asked_one_by_one(
-    answer: int, s3: S3, tmp_path: Path
+    answer: int, s3: S3, own_client: None, tmp_path: Path
 ) -> None:
     storage = open_storage(f"s3://{BUCKET}/{tmp_path.name}")
     assert isinstance(storage, S3Storage)
@@ -108,10 +118,19 @@ class Raw(io.BytesIO):
         yield self.read()
 
 
-def test_parts_of_a_storage_share_a_client(s3: S3) -> None:
-    storage = open_storage(f"s3://{BUCKET}/x").sub("a")
-    assert isinstance(storage, S3Storage)
-    assert storage.sub("b").client is storage.client
+def test_storages_share_a_client_while_the_environment_is_the_same(
+    s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def client(uri: str = f"s3://{BUCKET}/x", attempts: int = 3) -> object:
+        storage = open_storage(uri, attempts)
+        assert isinstance(storage, S3Storage)
+        return storage.client
+
+    first = client()
+    assert client() is client(f"s3://{BUCKET}/x/y") is first
+    assert client(attempts=1) is not first
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    assert client() is not first
 
 
 def test_of_many_who_create_a_name_one_succeeds(storage: Storage) -> None:
