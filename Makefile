@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 SYNE := tests/bench/.venv-syne
 
 .PHONY: help install run test slow chaos lab known-results check fix pictures ui clean
-.PHONY: bench bench-answer bench-search bench-trial bench-slots bench-scale
+.PHONY: bench bench-answer bench-search bench-trial bench-slots bench-scale bench-storage
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -50,7 +50,7 @@ fix: $(INSTALLED)  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: bench-search bench-trial bench-slots bench-scale  ## every benchmark
+bench: bench-search bench-trial bench-slots bench-scale bench-storage  ## every benchmark
 
 $(SYNE)/installed: tests/bench/syne-requirements.txt cluster/constraints.txt
 	@test -d $(SYNE) || $(PYTHON) -m venv $(SYNE)
@@ -74,6 +74,9 @@ bench-scale: $(INSTALLED)  ## what thousands of trials cost the driver (ten minu
 
 bench-answer: $(INSTALLED)  ## how often the words of a report are wrong, by simulation (ten minutes)
 	@$(BIN)/python tests/bench/bench_answer.py
+
+bench-storage: $(INSTALLED)  ## what thousands of trials leave in S3, and what reading it takes (ten minutes)
+	@$(BIN)/python tests/bench/bench_storage.py
 
 pictures: $(INSTALLED)  ## the pictures of the README, from the newest search of `make run`; needs Chromium
 	@$(BIN)/python tests/pictures/take.py

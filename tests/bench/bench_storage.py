@@ -102,8 +102,10 @@ def cold(server: S3, folder: Path, trials: int, apart: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"history, MB": fill(storage, trials, apart) / 1e6}
     row["objects of the history"] = len(storage.names("history/"))
     row["objects in all"] = len(storage.names())
-    row["cold `status`, s"], row["cold `status`, s of CPU"] = status(server, folder / "cold")
-    row["again, s"], _ = status(server, folder / "cold")
+    row["cold `status`, s"], row["cold `status`, s of CPU"] = status(
+        server, folder / f"cold-{trials}"
+    )
+    row["again, s"], _ = status(server, folder / f"cold-{trials}")
     began = time.monotonic()
     storage.delete_all()
     row["delete all, s"] = time.monotonic() - began

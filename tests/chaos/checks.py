@@ -14,6 +14,7 @@ import yaml
 from mlflow import MlflowClient
 from PIL import Image
 from support.killing import check_mlflow, check_study
+from support.stored import history_in
 
 from search.engine.budget import asked
 from search.engine.confirm import owed
@@ -22,7 +23,6 @@ from search.history.book import Book, Event
 from search.history.folder import Folder
 from search.history.lock import DriverLock
 from search.history.log import History, events, read_book
-from search.history.pulling import HISTORY
 from search.spec.spec import SearchSpec
 from trainable.actor.kept import saved
 from trainable.exported import Exported
@@ -232,7 +232,7 @@ def check_storage(folder: Folder) -> None:
     if folder.storage is None:
         return
     names = folder.storage.names()
-    history = b"".join(folder.storage.read(name) for name in names if name.startswith(HISTORY))
+    history = history_in(folder.storage)
     assert history == folder.history.read_bytes(), "the history in storage is another one"
     left = [name for name in names if name.startswith(("driver.", "requests/"))]
     assert not left, f"left in storage: {left}"

@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.services import BUCKET, S3, Mlflow, Postgres
+from support.stored import history_in
 
-from search.history.pieces import HISTORY, Gap, chain, pieces
 from trainable.base.opening import open_storage
 
 FOLDER = Path("/tmp/services")
@@ -46,17 +45,8 @@ def main(address: str) -> None:
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=name)
             say([found["Key"] for page in pages for found in page.get("Contents", ())])
         elif verb == "history":
-            say(history(f"s3://{BUCKET}/{name}").decode())
+            say(history_in(open_storage(f"s3://{BUCKET}/{name}")).decode())
     os._exit(0)  # the power goes next
-
-
-def history(uri: str) -> bytes:
-    """The history of a search, of which segments may be joined while it is read."""
-    storage = open_storage(uri)
-    while True:
-        with suppress(Gap, FileNotFoundError):
-            found = chain(pieces(storage.sizes(HISTORY)))
-            return b"".join(piece.unpacked(storage.read(piece.name)) for piece in found)
 
 
 def say(content: Any) -> None:

@@ -18,6 +18,7 @@ import pytest
 from support.paths import ROOT
 from support.services import BUCKET, S3
 from support.specs import make_spec
+from support.stored import history_in
 
 from search.errors import BadInput, Fenced, SearchFailed, StorageAway
 from search.history import lease
@@ -26,7 +27,7 @@ from search.history.folder import Folder
 from search.history.home import Home, refresh
 from search.history.lease import LEASE, STALE, driving, is_driven
 from search.history.log import FORMAT, read_book
-from search.history.pieces import HISTORY, chain, name_of, pieces
+from search.history.pieces import HISTORY, name_of
 from search.history.pulling import Position, known, pull
 from search.history.segments import Segments
 from search.history.shipping import get_code, moved, put_code
@@ -73,9 +74,7 @@ def report(history: Any, samples: int) -> None:
 
 
 def in_storage(shared: FolderStorage) -> list[dict[str, Any]]:
-    found = chain(pieces(shared.sub(ID).sizes(HISTORY)))
-    content = b"".join(piece.unpacked(shared.sub(ID).read(piece.name)) for piece in found)
-    return [json.loads(line) for line in content.splitlines()]
+    return [json.loads(line) for line in history_in(shared.sub(ID)).splitlines()]
 
 
 Machine = Callable[[str], Folder]
