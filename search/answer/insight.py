@@ -17,8 +17,8 @@ from search.engine.asha import Asha, Results
 from search.engine.pareto import better
 from search.engine.scheduler import rung_levels
 from search.history.book import Book
-from search.spec.dimensions import Choices, Range
 from search.spec.shelves import SCHEDULERS
+from search.spec.space import distributions
 from search.spec.spec import SearchSpec
 
 BASIN = 0.05  # a learning rate belongs to the basin if its loss is within this of the best
@@ -183,11 +183,7 @@ def importance(book: Book, name: str) -> dict[str, float] | None:
     known = [(params, value) for params, value in encoded if params]
     if len(known) < ENOUGH_FOR_IMPORTANCE:
         return None
-    kinds = {
-        key: _distribution(dimension)
-        for key, dimension in space.dimensions(name)
-        if isinstance(dimension, Range | Choices)
-    }
+    kinds = distributions(space, name, [name])
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="minimize" if mode == "min" else "maximize")
     study.add_trials(
@@ -196,16 +192,6 @@ def importance(book: Book, name: str) -> dict[str, float] | None:
     )
     shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     return {key.removeprefix(f"{name}."): float(share) for key, share in shares.items()}
-
-
-def _distribution(dimension: Range | Choices) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution
-
-    if isinstance(dimension, Choices):
-        return CategoricalDistribution(dimension.values)
-    if dimension.log_from_one:
-        return FloatDistribution(1 - dimension.high, 1 - dimension.low, log=True)
-    return FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
 def stability(book: Book, name: str) -> dict[str, Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from search.engine.analysis import objective
 from search.errors import BadInput
@@ -240,11 +241,4 @@ def at(curve: Curve, share: float) -> float:
 
 def interpolate(points: list[tuple[float, float]], x: float) -> float:
     """Linear between points with ascending x; flat outside."""
-    xs = [point[0] for point in points]
-    right = bisect_left(xs, x)
-    if right == 0:
-        return points[0][1]
-    if right == len(points):
-        return points[-1][1]
-    (x0, y0), (x1, y1) = points[right - 1], points[right]
-    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return float(np.interp(x, [point[0] for point in points], [point[1] for point in points]))

@@ -15,7 +15,7 @@ from search.answer.describe import name, number, settings_of
 from search.engine.analysis import best, by_optimizer, front_rows
 from search.history.book import Book
 
-MANY = 1000  # rows of a table, from which on it is plain
+MANY = 500  # rows of a table, from which on it is plain
 
 
 def clock(seconds: float | None) -> str:

@@ -15,8 +15,7 @@ from typing import Any
 import psutil
 from support.paths import ROOT
 
-SPEC = """\
-name: tiny
+TRIAL = """\
 trial:
   dataset: {type: points, shape: moons, examples: 200}
   model: {type: mlp, width: 8, depth: 1}
@@ -25,9 +24,8 @@ trial:
   report_every: 10
   validation_examples: 16
   quality: null
-space: {optimizer: [adam, sgd]}
-budget: {trials: 3}
 """
+SPEC = f"name: tiny\n{TRIAL}space: {{optimizer: [adam, sgd]}}\nbudget: {{trials: 3}}\n"
 PATIENCE = 240  # seconds for what takes some on a busy machine
 
 

@@ -16,29 +16,22 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
-from support.clusters import Laptop, another, finish, until, up
+from support.clusters import TRIAL, Laptop, another, finish, until, up
 from support.services import BUCKET, S3
 
 from trainable.base.opening import open_storage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 
-SPEC = """\
-name: steered
-code: [modules]
-trial:
-  dataset: {type: points, shape: moons, examples: 200}
-  model: {type: mlp, width: 8, depth: 1}
-  batch_size: 8
-  steps: 40
-  report_every: 10
-  validation_examples: 16
-  quality: null
+SPEC = (
+    f"name: steered\ncode: [modules]\n{TRIAL}"
+    + """\
 space: {optimizer: {"gated:SGD": {lr: {low: 1e-3, high: 1e-1, log: true}}}}
 scheduler: {type: none}
 budget: {trials: 2}
 resources: {concurrent: 2}
 """
+)
 GATED = """\
 import time
 from pathlib import Path
