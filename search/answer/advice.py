@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from search.answer.wording import listed
+from search.answer.wording import duration, listed
 from search.engine.asha import LEAST_WORTH
 
 UNEQUAL = 2  # times as much spent on one optimizer as on another: too unlike to compare
@@ -113,7 +113,7 @@ def to_decide(content: dict[str, Any]) -> dict[str, str] | None:
     trainings = max(needed) * (1 + len(take["undecided"]))
     row = content["optimizers"].get(take["optimizer"]) or {}
     each = (row.get("confirmed") or {}).get("seconds")
-    time = f", {trainings * each / 60:.0f} minutes of training" if each else ""
+    time = f", {duration(trainings * each)} of training" if each else ""
     return {
         "run": f"diffsweep confirm {content['search']} --seeds {seeds}",
         "why": f"decides about {listed(take['undecided'])} at the differences measured so far: "

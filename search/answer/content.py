@@ -136,7 +136,16 @@ def _before(book: Book) -> dict[str, Any] | None:
         "value": value,
         "best": best,
         "gain": abs(value - best) / abs(value),
+        "optimizer": first.optimizer,
+        "behind_itself": _behind_itself(book, first),
     }
+
+
+def _behind_itself(book: Book, first: Trial) -> float | None:
+    """How much worse a trial ended than the best of its optimizer, as a share of that."""
+    metric = objective(book)[0]
+    value, best = first.last(metric), ranked(book, first.optimizer)[0].last(metric)
+    return abs(value - best) / abs(best) if value is not None and best else None
 
 
 def _budget(book: Book) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from search.answer.advice import to_decide
 from search.answer.describe import number, yaml_text
 from search.answer.plots import Drawing
 from search.answer.tables import (
@@ -19,7 +20,7 @@ from search.answer.tables import (
     stability_table,
     verdict_table,
 )
-from search.answer.wording import told
+from search.answer.wording import duration, told
 from search.engine.analysis import front_rows
 
 CSS = """
@@ -43,6 +44,7 @@ th { border-bottom: 2px solid #999; } th:first-child, td:first-child, td.text, t
 td:not(.text):not(:first-child) { white-space: nowrap; }
 tr.best td { background: #f2f7fb; font-weight: 600; }
 .wide { overflow-x: auto; }
+#verdicts img { max-width: 640px; }
 figure { margin: 0; break-inside: avoid; } figure img { width: 100%; height: auto; }
 .note { color: #555; font-size: .9rem; margin: .3em 0; max-width: 80ch; }
 .grids { display: flex; flex-wrap: wrap; gap: 16px; }
@@ -72,16 +74,15 @@ def page(content: dict[str, Any], figures: dict[str, Drawing], grids: dict[str, 
 def _sections(
     content: dict[str, Any], figures: dict[str, Drawing], grids: dict[str, Path]
 ) -> Iterator[str]:
-    yield from _top(content)
-    if "verdicts" in figures:
-        body = _figure(figures["verdicts"]) + verdict_table(content)
-        body += TIME_NOTE if content["answer_at_equal_time"] else ""
-        yield section("verdicts", "The verdicts", body)
+    yield from _top(content, figures)
     if content["pareto"] is not None:
         body = _figure(figures["pareto"]) if "pareto" in figures else ""
         yield section(
             "pareto", "The Pareto front", body + make_table(*front_rows(content["pareto"]))
         )
+    if content["verdicts"]:
+        note = TIME_NOTE if content["answer_at_equal_time"] else ""
+        yield section("pairs", "Every pair", verdict_table(content) + note)
     yield section("optimizers", "By optimizer", by_optimizer_table(content))
     if "curves" in figures:
         yield section("curves", figures["curves"].title, _figure(figures["curves"]))
@@ -106,7 +107,7 @@ TIME_NOTE = (
 )
 
 
-def _top(content: dict[str, Any]) -> Iterator[str]:
+def _top(content: dict[str, Any], figures: dict[str, Drawing]) -> Iterator[str]:
     model, data = content["data"]["model"], content["data"]["dataset"]
     names = ", ".join(content["optimizers"])
     yield f"<h1>Which optimizer trains this model best?</h1><p>{escape(content['search'])}</p>"
@@ -118,6 +119,13 @@ def _top(content: dict[str, Any]) -> Iterator[str]:
     timed = content["answer_at_equal_time"]
     also = f'<span class="also">{escape(timed)}</span>' if timed else ""
     yield f'<p class="answer" id="answer">{escape(content["answer"])}{also}</p>'
+    if "verdicts" in figures:
+        yield section("verdicts", figures["verdicts"].title, _figure(figures["verdicts"]))
+    yield f'<p id="cost">{escape(_cost(content))}</p>'
+    deciding = to_decide(content)
+    if deciding:
+        why = f"{deciding['why'][:1].upper()}{deciding['why'][1:]}"
+        yield f'<p id="decide">{escape(why)}:</p><pre>{escape(deciding["run"])}</pre>'
     if content["warnings"]:
         items = "".join(f"<li>{escape(warning)}</li>" for warning in content["warnings"])
         yield f'<ul class="warnings">{items}</ul>'
@@ -145,8 +153,20 @@ def _top(content: dict[str, Any]) -> Iterator[str]:
     steps = "".join(
         f"<li><code>{escape(step['run'])}</code>: {escape(step['why'])}</li>"
         for step in content["next"]
+        if step != deciding
     )
     yield section("next", "What to run next", f"<ul>{steps}</ul>" if steps else "<p>Nothing.</p>")
+
+
+def _cost(content: dict[str, Any]) -> str:
+    """What the answer cost, in one sentence."""
+    search, confirm = content["budget"]["search"], content["budget"]["confirm"]
+    seconds = search["training_seconds"] + confirm["training_seconds"]
+    return (
+        f"It cost {search['full_trainings'] + confirm['full_trainings']:.0f} full trainings "
+        f"({duration(seconds)} of training): {search['full_trainings']:.0f} to find the "
+        f"configs, {confirm['full_trainings']:.0f} to judge them on fresh seeds."
+    )
 
 
 def process_of(diffusion: dict[str, Any]) -> str:
@@ -160,11 +180,17 @@ def _confirm_line(content: dict[str, Any], confirm: dict[str, Any]) -> str:
     if not confirm["trials"]:
         return "not done"
     judged = content["seeds"]["judged"]
+    errors = [
+        row["test_loss_se"] / row["test_loss"]
+        for row in content["confirm"]
+        if row.get("test_loss_se") and row.get("test_loss")
+    ]
+    pairs = f", each with a standard error of {100 * max(errors):.2g} % at most" if errors else ""
     return (
-        f"{confirm['trials']} of {confirm['planned']} trainings, judged on the {len(judged)} "
-        f"fresh seeds {', '.join(map(str, judged))} that all winners completed, on the test part "
-        f"of the data: {confirm['full_trainings']:.1f} full trainings "
-        f"({confirm['training_seconds']:.0f} s of training)"
+        f"{confirm['trials']} of {confirm['planned']} trainings, judged on up to {len(judged)} "
+        f"fresh seeds ({', '.join(map(str, judged))}), on the test part of the data{pairs}: "
+        f"{confirm['full_trainings']:.1f} full trainings ({confirm['training_seconds']:.0f} s of "
+        "training)"
     )
 
 

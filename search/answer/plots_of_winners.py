@@ -25,9 +25,12 @@ def verdicts(book: Book, content: Context) -> tuple[Figure, str] | None:
     if timed := content["equal_time"]["verdicts"]:
         panels[f"at equal training time ({content['equal_time']['seconds']:.0f} s)"] = timed
     rows = len({v["b"] for v in content["verdicts"]})
-    figure = Figure(figsize=(WIDTH, 1.6 + 0.5 * rows))
+    # one panel above the other, so that it can be read on a narrow screen
+    figure = Figure(figsize=(NARROW, (1.3 + 0.6 * rows) * len(panels)))
     for axes, (title, pairs) in zip(
-        figure.subplots(1, len(panels), squeeze=False, sharex=True)[0], panels.items(), strict=True
+        figure.subplots(len(panels), 1, squeeze=False)[:, 0],
+        panels.items(),
+        strict=True,
     ):
         _forest(axes, [v for v in pairs if v["a"] == pairs[0]["a"]], content)
         axes.set_title(f"{title}: others against {pairs[0]['a']}", fontsize=11, loc="left")
@@ -39,6 +42,7 @@ def verdicts(book: Book, content: Context) -> tuple[Figure, str] | None:
     return figure, note
 
 
+NARROW = 6.0  # inches
 WORDS = {"better": "behind", "worse": "ahead", "as good": "as good", "undecided": "undecided"}
 
 

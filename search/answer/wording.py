@@ -15,7 +15,8 @@ def answer(content: dict[str, Any]) -> str:
     """What to take first, then how the others stand, then for what this holds."""
     take = content["take"]
     if take:
-        return f"{_taken(content, take)} {_others(content, take)} {_scope(content)}"
+        said = [_taken(content, take), _others(content, take), _scope(content), _tuning(content)]
+        return " ".join(part for part in said if part)
     if content["diverged"]:
         names = [f"{name} on {_of(row)}" for name, row in content["diverged"].items()]
         return f"Nothing to take: every confirmed config diverged ({listed(names)} fresh seeds)."
@@ -170,7 +171,8 @@ def interval(content: dict[str, Any], verdict: dict[str, Any]) -> str:
     metric = content["objective"]["confirmed_on"].replace("_", " ")
     side = "higher" if content["objective"]["mode"] == "min" else "lower"
     middle = share(verdict, abs(verdict["difference"]))
-    return f"{metric} {middle} {side}, interval {share(verdict, low)} to {share(verdict, high)}"
+    ends = f"{share(verdict, low).removesuffix(' %')} to {share(verdict, high)}"
+    return f"{metric} {middle} {side}, interval {ends}"
 
 
 def span(content: dict[str, Any], verdicts: list[dict[str, Any]]) -> str:
@@ -197,6 +199,16 @@ def _of(row: dict[str, int]) -> str:
     return f"{row['seeds']} of {row['of']}"
 
 
+def _tuning(content: dict[str, Any]) -> str:
+    """What tuning was worth, where it was worth something."""
+    before = content["before"]
+    worse = before and before["behind_itself"]
+    if not worse or worse < content["margin"]:
+        return ""
+    kind = "published default" if before["published"] else "baseline of the spec"
+    return f"Untuned, as the {kind} has it, {before['optimizer']} was {_percent(worse)} worse."
+
+
 def _scope(content: dict[str, Any]) -> str:
     budget, data = content["budget"], content["data"]
     article = "an" if data["model"]["type"] == "mlp" else "a"
@@ -220,6 +232,13 @@ def told(mapping: dict[str, Any], parameters: int | None = None) -> str:
     knobs = [f"{k} {v}" for k, v in mapping.items() if k != "type" and v not in (None, False)]
     knobs += [f"{parameters:,} parameters"] if parameters else []
     return f"{mapping['type']} ({', '.join(knobs)})" if knobs else str(mapping["type"])
+
+
+def duration(seconds: float) -> str:
+    """In the unit that people would say it in."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def listed(names: list[str]) -> str:

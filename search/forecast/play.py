@@ -36,7 +36,8 @@ def play(spec: SearchSpec, curves: Landscape, workers: int, limit: float = math.
     """A search on given losses, with `workers` trials at a time, until `limit` is spent."""
     clock = Clock()
     history = History(None, clock)
-    history.write("start", search="replay-000000", spec={}, format=1)
+    given = spec.model_dump(mode="json")
+    history.write("start", search="replay-000000", spec=given, format=1)
     engine = Engine(spec, history)
     queue: list[tuple[float, int, int]] = []  # (time, trial, samples) of the reports to come
     trace: list[tuple[float, float]] = []
@@ -57,7 +58,10 @@ def play(spec: SearchSpec, curves: Landscape, workers: int, limit: float = math.
         trial = engine.book.trials[number]
         loss = curves.loss(trial.config, samples / trial.full_samples)
         step = samples // trial.config["batch_size"]
-        if engine.report(number, {"samples": samples, "step": step, "val_loss": loss}):
+        said = {"samples": samples, "step": step, "val_loss": loss}
+        if trial.stage == "confirm":
+            said |= {"test_loss": loss, "steps_per_second": 1.0}
+        if engine.report(number, said):
             work(trial)
         elif trial.state == "complete" and (not trace or loss < trace[-1][1]):
             trace.append((clock.now * workers, loss))

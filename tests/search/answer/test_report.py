@@ -21,7 +21,16 @@ from search.answer.tables import quality_table
 from search.answer.wording import data_name, told
 from search.history.folder import Folder
 
-SECTIONS = ("setting", "next", "verdicts", "optimizers", "curves", "learning_rate", "stability")
+SECTIONS = (
+    "setting",
+    "next",
+    "verdicts",
+    "pairs",
+    "optimizers",
+    "curves",
+    "learning_rate",
+    "stability",
+)
 
 
 def test_the_answer_says_what_to_take_then_the_others_then_for_what() -> None:
@@ -284,6 +293,7 @@ def test_what_tuning_was_worth_is_told_by_the_published_default() -> None:
     before = report_of(writer.finish())["before"]
     assert (before["name"], before["value"], before["best"]) == ("adam-0", 0.4, 0.20)
     assert before["gain"] == pytest.approx(0.5)
+    assert before["behind_itself"] == pytest.approx(1.0)
 
 
 def test_the_expected_best_of_k_is_the_mean_over_all_draws_of_k() -> None:
@@ -406,6 +416,39 @@ def test_time_to_the_runner_ups_best_is_read_off_the_curve() -> None:
     trial = writer.book.trials[0]
     assert reached(trial, "val_loss", 0.35, "min") == {"value": 0.35, "step": 12, "seconds": 3.0}
     assert reached(trial, "val_loss", 0.1, "min") is None
+
+
+def test_with_replicates_the_answer_is_about_optimizers() -> None:
+    given = {"replicates": 2, "allocation": "equal", "budget": {"trials": 24}}
+    writer = Writer(confirm={"seeds": 2}, **given)
+    for replicate in (0, 1):
+        for optimizer, final in {"adam": 0.20, "sgd": 0.24, "rmsprop": 0.28}.items():
+            source = writer.trial(optimizer, 1e-3, curve(final + replicate / 1000))
+            writer.book.trials[source].replicate = replicate
+            for seed in (1 + 2 * replicate, 2 + 2 * replicate):
+                loss = final + replicate / 1000 + seed / 1e4
+                writer.trial(optimizer, 1e-3, with_test(curve(loss)), seed=seed, source=source)
+    content = report_of(writer.finish())
+    assert "the best of these three optimizers" in content["answer"]
+    assert "over 2 searches of each" in content["answer"]
+    assert "luck of searches" in content["how_sure"] and "half as many" not in content["how_sure"]
+    assert {v["seeds"] for v in content["verdicts"]} == {2}
+
+
+def test_the_page_is_read_from_what_to_take_to_what_decides(tmp_path: Path) -> None:
+    writer = Writer(confirm={"seeds": 3})
+    close = [0.2, 0.2035, 0.199]
+    losses = {"adam": close, "sgd": close[::-1], "rmsprop": [0.3, 0.301, 0.302]}
+    writer.confirm(writer.search(dict.fromkeys(LRS, 0.2)), losses)
+    folder = Folder(tmp_path / "tiny-000000")
+    folder.path.mkdir()
+    content = write_report(folder, writer.finish())
+    page = (folder.report / "report.html").read_text()
+    marks = ['id="answer"', '<section id="verdicts">', 'id="cost"', 'id="decide"', 'id="setting"']
+    places = [page.index(mark) for mark in marks]
+    assert places == sorted(places)
+    (step,) = (step for step in content["next"] if "confirm" in step["run"])
+    assert page.count(f"{step['run']}<") == 1
 
 
 def test_the_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:

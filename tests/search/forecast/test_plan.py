@@ -42,6 +42,15 @@ def test_what_runs_in_full_is_counted() -> None:
     assert cost() > 2.0  # the first baseline, and the best of each optimizer, go to the end
 
 
+def test_confirm_by_auto_costs_from_its_first_look_to_its_last() -> None:
+    given = {"name": "a", "space": {"optimizer": {"adam": {}, "sgd": {}}}, "confirm": {}}
+    planned = plan(SearchSpec.model_validate(given))["confirm"]
+    assert (planned["full_trainings"], planned["at_most"]) == (2 * (4 + 3), 2 * (4 + 12))
+    fixed = plan(SearchSpec.model_validate(given | {"confirm": {"seeds": 5}}))["confirm"]
+    assert fixed["full_trainings"] == fixed["at_most"] == 10
+    assert 0.01 < planned["smallest_difference"] < fixed["smallest_difference"] < 0.1
+
+
 def test_a_plan_of_thousands_is_scaled_from_fewer() -> None:
     spec = SearchSpec.model_validate({"name": "a", "budget": {"trials": 4000}})
     began = time.process_time()

@@ -38,6 +38,22 @@ LISTED_LR = {"optimizer": {"adam": {"lr": [1e-3, 1e-2]}}}
         ({"allocation": "equal", "budget": {"trials": 3}}, "budget.trials: 3 can't be divided"),
         ({"scheduler": {"type": "none", "min_results": 5}}, "scheduler.min_results: without a"),
         ({"sampler": {"type": "cmaes"}, "space": LISTED_LR}, "adam.lr is a list of choices"),
+        ({"replicates": 2, "budget": {"trials": 99}}, "replicates: independent searches for each"),
+        (
+            {"replicates": 3, "allocation": "equal", "budget": {"trials": 23}, "space": TWO},
+            "replicates: 23 trials are too few for 3 searches of each of 2 optimizers: 4 trials "
+            "for each make 24",
+        ),
+        (
+            {
+                "replicates": 2,
+                "allocation": "equal",
+                "budget": {"trials": 16},
+                "space": TWO,
+                "confirm": {"top": 2},
+            },
+            "confirm: with replicates the winner of each search is confirmed",
+        ),
         ({"notify": "say 'done"}, "notify: can't be read as a command: no closing quotation"),
         ({"notify": " "}, "notify: names no command"),
     ],
@@ -48,6 +64,8 @@ def test_what_contradicts_itself_is_a_fault(keys: dict[str, Any], told: str) -> 
 
 
 def test_what_is_fine_is_no_fault() -> None:
+    enough = {"replicates": 3, "allocation": "equal", "budget": {"trials": 24}, "space": TWO}
+    assert not faults(**enough, confirm={})
     assert not faults(scheduler={"type": "median", "min_results": 5}, notify="say 'all done'")
     assert not faults(sampler={"type": "cmaes"})
 
