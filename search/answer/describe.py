@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
 from typing import Any
 
 from search.engine.analysis import best, by_optimizer
@@ -84,10 +86,15 @@ def number(value: float | None, form: str = ".4f") -> str:
 
 def yaml_text(content: dict[str, Any]) -> str:
     """A mapping as YAML, for people."""
+    return "".join(_entry(key, json.dumps(value)) for key, value in sorted(content.items()))
+
+
+@lru_cache(1024)  # trials of a search differ in a few of their settings
+def _entry(key: str, value: str) -> str:
     from io import StringIO
 
     from ruamel.yaml import YAML
 
     stream = StringIO()
-    YAML(typ="safe", pure=True).dump(content, stream)
+    YAML(typ="safe", pure=True).dump({key: json.loads(value)}, stream)
     return stream.getvalue()

@@ -147,7 +147,7 @@ def events(path: Path) -> Iterator[Event]:
 def event_of(line: bytes, path: Path, number: int) -> Event:
     """The event in a line of a history. Raises Unreadable."""
     try:
-        event = _parsed(line)
+        event = parsed(line)
         kind = event["event"]
     except (ValueError, KeyError, TypeError) as error:
         raise Unreadable(
@@ -159,7 +159,8 @@ def event_of(line: bytes, path: Path, number: int) -> Event:
     return event
 
 
-def _parsed(line: bytes) -> Event:
+def parsed(line: bytes) -> Event:
+    """Raises ValueError: it is no JSON."""
     try:
         event: Event = orjson.loads(line)
     except orjson.JSONDecodeError:  # NaN and infinities are no JSON, but Python writes them

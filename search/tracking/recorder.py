@@ -18,7 +18,7 @@ from search.errors import BadInput, Fenced
 from search.history.book import Book, Event
 from search.history.folder import Folder
 from search.history.home import Home
-from search.history.log import Mirror, events
+from search.history.log import Mirror, events, parsed
 from search.spec.spec import SearchSpec
 from search.tracking.batch import Batch, collect
 from search.tracking.server import tracking_uri
@@ -67,6 +67,7 @@ class Recorder:
         self.offset, _ = delivered(folder)
         self.error: str | None = None  # why the last delivery failed
         self._book = Book()  # the search as far as it was read
+        self._noted: set[str] | None = None  # trials whose runs this recorder has noted
         self._batch: Batch | None = None  # what was read last, until all of it is there
         self._closing = threading.Event()
         self._given_up = threading.Event()
@@ -144,22 +145,29 @@ class Recorder:
         with self.folder.history.open("rb") as file:
             if not self._book.sessions and self.offset:  # catch up with what was delivered before
                 while file.tell() < self.offset:
-                    self._book.apply(json.loads(file.readline()))
+                    self._book.apply(parsed(file.readline()))
             file.seek(self.offset)
             end = self._end()
             for _ in range(BATCH):
                 line = file.readline()
                 if file.tell() > end or not line.endswith(b"\n"):
                     return
-                yield json.loads(line), file.tell()
+                yield parsed(line), file.tell()
 
     def _deliver(self, store: Store, batch: Batch) -> None:
         """Deliver a batch; the offset moves only when all of it is there."""
         store.deliver(self._book, batch)
         self.offset = batch.end
         runs = {str(trial): run for trial, run in store.runs.items() if trial is not None}
-        content = {"offset": self.offset, "runs": runs, "experiment": store.experiment}
-        replace(self.folder.delivered, json.dumps(content).encode())
+        content = {"offset": self.offset, "experiment": store.experiment}
+        if self._noted is None:  # afresh: what lies there may be cut short
+            replace(self.folder.delivered, line_of(content | {"runs": runs}))
+            self._noted = set(runs)
+            return
+        new = {trial: runs[trial] for trial in map(str, batch.trials) if trial not in self._noted}
+        with self.folder.delivered.open("ab") as file:
+            file.write(line_of(content | {"runs": new}))
+        self._noted |= set(new)
 
 
 def delivered(folder: Folder) -> tuple[int, dict[int, str]]:
@@ -175,10 +183,18 @@ def experiment_of(folder: Folder) -> str | None:
     return experiment
 
 
+def line_of(content: dict[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
+
+
 def _known(folder: Folder) -> dict[str, Any]:
-    """What is noted of the deliveries; nothing where that can't be read: they can be repeated."""
+    """What is noted of the deliveries, a line for each; nothing of what can't be read, since a
+    delivery can be repeated."""
+    known: dict[str, Any] = {}
     try:
-        content = json.loads(folder.delivered.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        for line in folder.delivered.read_text().splitlines():
+            content = json.loads(line)
+            known |= content | {"runs": known.get("runs", {}) | content.get("runs", {})}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        pass
+    return known

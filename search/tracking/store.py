@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from search.answer.describe import describe_search, describe_trial, name, yaml_text
 from search.engine.analysis import best, by_optimizer, front, objectives, ranked
@@ -13,12 +12,14 @@ from search.history.folder import Folder
 from search.history.home import Home
 from search.spec.spec import SearchSpec
 from search.tracking.batch import Batch, News, Point
+from search.tracking.calls import Calls
+from search.tracking.change import Change, Writer, flat, in_yaml
 from search.tracking.embedded import make_store
+from search.tracking.rows import Rows, tables
 from search.tracking.server import client_of
 from search.tracking.views import colour, view_tags
 from trainable.metrics import END_METRICS
 
-MOST = 800  # metrics in one call; MLflow takes a thousand entries, of which some are tags
 RUN_STATUS = {
     "complete": "FINISHED",
     "pruned": "FINISHED",
@@ -54,49 +55,49 @@ class Store:
         if embedded:
             with sqlite3.connect(home.store) as database:
                 database.execute("PRAGMA journal_mode=WAL")
+        self.writer = self._writer(uri)
         self.runs: dict[int | None, str] = self._known_runs()  # trial -> run; None: the parent
+        self._before = set(self.runs.values())  # they may hold more than this store has said
 
     def deliver(self, book: Book, batch: Batch) -> None:
         """Bring to the runs what happened in a batch, after which the book stands as it does."""
         if batch.started is not None:
             self._start(book, batch.started)
-        for number, news in batch.trials.items():
-            self._trial(book.trials[number], news)
+        changes = {
+            number: self._change(book.trials[number], news)
+            for number, news in batch.trials.items()
+        }
+        self.writer.write(list(changes.values()))
+        for number, change in changes.items():
+            assert change.run is not None
+            self.runs[number] = change.run
+            if change.ended is not None:
+                self._samples(change.run, book.trials[number])
         if batch.finished is not None:
             self._finish(book, batch.finished)
 
-    def _trial(self, trial: Trial, news: News) -> None:
-        """One call for all values of a trial; the same ones twice are fine."""
-        run = self.runs[trial.number] if news.asked is None else self._ask(trial, news.asked)
-        ended = trial.shown in RUN_STATUS
-        self._log(
-            run,
-            news.points + (ends(trial) if ended else []),
-            {} if news.asked is None else flat(trial.config),
-            {"diffsweep.state": trial.shown} | (why(trial) if ended else {}),
-        )
-        if ended:
-            self.client.log_text(run, yaml_text(trial.config), "config.yaml")
-            self._samples(run, trial)
-            self.client.set_terminated(run, RUN_STATUS[trial.shown], trial.ended)
+    def _change(self, trial: Trial, news: News) -> Change:
+        """All that a batch has of a trial; the same twice is fine."""
+        change = Change(self.runs.get(trial.number), name(trial), points=news.points)
+        if news.asked is not None:
+            change.started, change.params = news.asked, flat(trial.config)
+            change.tags = self._tags(trial)
+        change.tags["diffsweep.state"] = trial.shown
+        if trial.shown in RUN_STATUS:
+            change.points = news.points + ends(trial)
+            change.tags |= why(trial)
+            change.texts["config.yaml"] = yaml_text(trial.config)
+            change.status, change.ended = RUN_STATUS[trial.shown], trial.ended
         elif news.began and trial.ended is not None:  # it was paused, and its run closed
-            self.client.update_run(run, status="RUNNING")
+            change.status = "RUNNING"
+        return change
 
-    def _log(
-        self, run: str, points: list[Point], params: dict[str, Any], tags: dict[str, str]
-    ) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        metrics = [Metric(*point) for point in points]
-        while len(metrics) > MOST:
-            self.client.log_batch(run, metrics=metrics[:MOST])
-            metrics = metrics[MOST:]
-        self.client.log_batch(
-            run,
-            metrics,
-            [Param(key, in_yaml(value)) for key, value in params.items()],
-            [RunTag(key, value) for key, value in tags.items()],
-        )
+    def _writer(self, uri: str) -> Writer:
+        """Rows at once, where the store and its artifacts are files of this machine."""
+        location = self.client.get_experiment(self.experiment).artifact_location
+        if uri.startswith("sqlite:") and location.startswith("file:") and (known := tables()):
+            return Rows(uri, self.experiment, location, known)
+        return Calls(self.client, self.experiment)
 
     def _experiment(self, artifacts: Path | None) -> str:
         name = self.spec.experiment
@@ -133,59 +134,51 @@ class Store:
             if not (token := page.token):
                 return runs
 
-    def _create(self, number: int | None, name: str, time_ms: int, tags: dict[str, str]) -> str:
-        """The run of a trial, or the parent; made if it is not there yet."""
-        if number not in self.runs:
-            run = self.client.create_run(
-                self.experiment,
-                start_time=time_ms,
-                tags={
-                    "diffsweep.search": self.folder.id,
-                    "mlflow.user": _user(),
-                    "mlflow.source.name": "diffsweep",
-                    **tags,
-                },
-                run_name=name,
-            )
-            self.runs[number] = run.info.run_id
-        return self.runs[number]
-
     def _start(self, book: Book, event: Event) -> None:
-        known = None in self.runs
-        parent = self._create(None, self.folder.id, event["time"], {"diffsweep.state": "running"})
-        self.client.set_tag(parent, "mlflow.note.content", describe_search(book))
-        if known:
-            self.client.update_run(parent, status="RUNNING")
-            self.client.set_tag(parent, "diffsweep.state", "running")
-        self.client.log_text(parent, yaml_text(book.spec), "spec.yaml")
+        tags = self._about() | {
+            "diffsweep.state": "running",
+            "mlflow.note.content": describe_search(book),
+        }
+        parent = Change(self.runs.get(None), self.folder.id, event["time"], tags)
+        parent.texts["spec.yaml"] = yaml_text(book.spec)
+        if parent.run is not None:
+            parent.status = "RUNNING"
+        self.writer.write([parent])
+        assert parent.run is not None
+        self.runs[None] = parent.run
 
-    def _ask(self, trial: Trial, time: int) -> str:
-        return self._create(
-            trial.number,
-            name(trial),
-            time,
-            {
-                "mlflow.parentRunId": self.runs[None],
-                "diffsweep.trial": str(trial.number),
-                "diffsweep.optimizer": trial.optimizer,
-                "diffsweep.stage": trial.stage,
-                "diffsweep.state": "pending",
-                "mlflow.runColor": colour(trial.optimizer, self.spec.optimizers),
-            },
-        )
+    def _about(self) -> dict[str, str]:
+        return {
+            "diffsweep.search": self.folder.id,
+            "mlflow.user": _user(),
+            "mlflow.source.name": "diffsweep",
+        }
+
+    def _tags(self, trial: Trial) -> dict[str, str]:
+        return self._about() | {
+            "mlflow.parentRunId": self.runs[None],
+            "diffsweep.trial": str(trial.number),
+            "diffsweep.optimizer": trial.optimizer,
+            "diffsweep.stage": trial.stage,
+            "mlflow.runColor": colour(trial.optimizer, self.spec.optimizers),
+        }
 
     def _samples(self, run: str, trial: Trial) -> None:
         """The sample grid of a trial, as an image at its last step."""
         grid = self.folder.grid(trial.number)
-        if grid.exists() and not self.client.list_artifacts(run, "images"):
-            from PIL import Image
+        if not grid.exists() or (
+            run in self._before and self.client.list_artifacts(run, "images")
+        ):
+            return
+        from PIL import Image
 
-            with Image.open(grid) as image:
-                self.client.log_image(run, image, key="samples", step=trial.reports[-1]["step"])
+        with Image.open(grid) as image:
+            self.client.log_image(run, image, key="samples", step=trial.reports[-1]["step"])
 
     def _finish(self, book: Book, event: Event) -> None:
         parent, time = self.runs[None], event["time"]
         tags = {"diffsweep.state": book.state, "mlflow.note.content": describe_search(book)}
+        texts: dict[str, str] = {}
         points: list[Point] = [
             (f"best_val_loss_{optimizer.replace(':', '.')}", row["best"]["val_loss"], time, 0)
             for optimizer, row in by_optimizer(book).items()
@@ -196,19 +189,24 @@ class Store:
             step, last = trial.reports[-1]["step"], trial.reports[-1]
             names = ("val_loss", *(f"val_loss_q{q}" for q in range(1, 5)))
             points += [(name, last[name], time, step) for name in names]
-            self.client.log_text(parent, yaml_text(trial.config), "best/config.yaml")
+            texts["best/config.yaml"] = yaml_text(trial.config)
             self._samples(parent, trial)
         self._mark_front(book)
-        self._log(parent, points, {}, tags)
-        self.client.set_terminated(parent, SEARCH_STATUS[book.state], time)
+        status = SEARCH_STATUS[book.state]
+        change = Change(parent, tags=tags, points=points, status=status, ended=time, texts=texts)
+        self.writer.write([change])
 
     def _mark_front(self, book: Book) -> None:
         """With several objectives, tag each complete trial: whether the front has it."""
         if len(objectives(book)) > 1:
             best = {trial.number for trial in front(book)}
-            for trial in ranked(book):
-                is_best = str(trial.number in best).lower()
-                self.client.set_tag(self.runs[trial.number], "diffsweep.pareto", is_best)
+            marks = {t.number: in_yaml(t.number in best) for t in ranked(book)}
+            self.writer.write(
+                [
+                    Change(self.runs[n], tags={"diffsweep.pareto": mark})
+                    for n, mark in marks.items()
+                ]
+            )
 
 
 def ends(trial: Trial) -> list[Point]:
@@ -228,25 +226,6 @@ def why(trial: Trial) -> dict[str, str]:
     if trial.reports and (error := trial.reports[-1].get("quality_error")):
         tags["diffsweep.quality_error"] = error[:5000]
     return tags
-
-
-def in_yaml(value: Any) -> str:
-    """A value as a config says it: null and true, not None and True."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def flat(config: dict[str, Any]) -> dict[str, Any]:
-    """A config as MLflow parameters: `optimizer` = adamw, `optimizer.lr` = 0.001, ..."""
-    params: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            for inner, content in value.items():
-                params[key if inner == "type" else f"{key}.{inner}"] = content
-        else:
-            params[key] = value
-    return params
 
 
 def _user() -> str:

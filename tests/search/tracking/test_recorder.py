@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from search.history.log import FORMAT, History
 from search.spec.space import settings
 from search.spec.spec import SearchSpec
 from search.tracking import recorder as record
+from search.tracking import store
 from search.tracking.recorder import Recorder, deliver_rest, delivered, experiment_of
 from search.tracking.server import check_reachable, tracking_uri
 from search.tracking.views import TAG
@@ -95,6 +95,18 @@ def folder(home: Path) -> Folder:
     return Home().new("tiny")
 
 
+@pytest.fixture
+def by_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a store that is no file of this machine."""
+    monkeypatch.setattr(store, "tables", lambda: None)
+
+
+@pytest.fixture(params=["rows", "calls"])
+def either_way(request: pytest.FixtureRequest) -> None:
+    if request.param == "calls":
+        request.getfixturevalue("by_calls")
+
+
 def deliver(spec: SearchSpec, folder: Folder) -> None:
     """Deliver all that the history holds."""
     with Recorder(spec, folder, Home()) as recorder:
@@ -158,6 +170,7 @@ def assert_all_there(uri: str, spec: SearchSpec, folder: Folder) -> None:
         assert "config.yaml" in artifacts
 
 
+@pytest.mark.usefixtures("either_way")
 def test_the_embedded_store_holds_the_whole_search(spec: SearchSpec, folder: Folder) -> None:
     grid = folder.trial(0) / "samples.png"
     grid.parent.mkdir(parents=True)
@@ -193,6 +206,7 @@ def test_what_was_not_delivered_when_the_search_ended_is_delivered_later(
     assert_all_there(tracking_uri(spec, Home()), spec, folder)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_what_is_delivered_twice_is_there_once(spec: SearchSpec, folder: Folder) -> None:
     tell(folder.history, spec, folder.id)
     deliver(spec, folder)
@@ -206,6 +220,7 @@ def test_what_is_delivered_twice_is_there_once(spec: SearchSpec, folder: Folder)
     }
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_delivery_that_stops_anywhere_goes_on_there(spec: SearchSpec, folder: Folder) -> None:
     tell(folder.history, spec, folder.id)
     whole = folder.history.read_bytes()
@@ -216,6 +231,7 @@ def test_a_delivery_that_stops_anywhere_goes_on_there(spec: SearchSpec, folder: 
     assert_all_there(tracking_uri(spec, Home()), spec, folder)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_a_resumed_search_and_its_paused_trial_run_again(spec: SearchSpec, folder: Folder) -> None:
     start = {"search": folder.id, "spec": spec.model_dump(mode="json"), "format": FORMAT}
     with writing(folder.history) as history:
@@ -315,6 +331,7 @@ def test_a_driver_that_was_fenced_off_delivers_no_more(
     assert recorder.undelivered > 0 and time.monotonic() - began < 30
 
 
+@pytest.mark.usefixtures("by_calls")
 def test_a_lost_answer_makes_no_second_run(
     spec: SearchSpec, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +353,7 @@ def test_a_lost_answer_makes_no_second_run(
     assert_all_there(tracking_uri(spec, Home()), spec, folder)
 
 
+@pytest.mark.usefixtures("by_calls")
 def test_a_trial_costs_four_calls_and_an_error_reads_nothing_again(
     spec: SearchSpec, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -369,7 +387,9 @@ def test_a_trial_costs_four_calls_and_an_error_reads_nothing_again(
     assert_all_there(tracking_uri(spec, Home()), spec, folder)
     again = len(ENDS) - 1  # delivered before the error, and once more after it
     assert calls["create_run"] == len(ENDS) + 1
-    assert calls["log_batch"] == len(ENDS) + 1 + again + 1
+    assert (
+        calls["log_batch"] == len(ENDS) + again + 3
+    )  # the one that failed, the parent's start and end
     assert calls["set_terminated"] == len(ENDS) + 1 + again
     assert calls["update_run"] <= 1  # the parent's, after the error
 
@@ -379,4 +399,23 @@ def test_undelivered_bytes_say_how_far_mlflow_lags(spec: SearchSpec, folder: Fol
     recorder = Recorder(spec, folder, Home())
     assert recorder.undelivered == folder.history.stat().st_size
     deliver(spec, folder)
-    assert json.loads(folder.delivered.read_text())["offset"] == folder.history.stat().st_size
+    assert delivered(folder)[0] == folder.history.stat().st_size
+
+
+def test_a_note_of_deliveries_that_was_cut_short_counts_up_to_there(
+    spec: SearchSpec, folder: Folder
+) -> None:
+    tell(folder.history, spec, folder.id)
+    whole = folder.history.read_bytes()
+    folder.history.write_bytes(b"".join(whole.splitlines(keepends=True)[:5]))
+    deliver(spec, folder)
+    first = delivered(folder)
+    with folder.delivered.open("ab") as file:
+        file.write(b'{"offset": 99999999, "runs": {"1": "')
+    assert delivered(folder) == first
+    folder.history.write_bytes(whole)
+    deliver(spec, folder)
+    assert_all_there(tracking_uri(spec, Home()), spec, folder)
+    assert delivered(folder)[0] == len(whole) and set(delivered(folder)[1]) == set(
+        range(len(ENDS))
+    )
