@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune import registry
 from ray.tune.execution import class_cache, tune_controller
 
 from search.engine.engine import Engine
@@ -19,6 +20,7 @@ from search.execution.ahead import Ahead
 from search.execution.dashboard import TRIALS_OF
 from search.execution.leftovers import Sweeper
 from search.execution.lost import Actors
+from search.execution.registered import Registered
 from search.execution.words import Stamped, rays_words
 from search.history.folder import Folder
 from search.spec.spec import SearchSpec
@@ -60,6 +62,7 @@ def tune_trials(
     # searches on one cluster must not run each other's code; and so its processes can be told
     runs.__name__ = runs.__qualname__ = TRIALS_OF + (engine.book.job or folder.id)
     tune_controller.RayActorManager = Actors  # type: ignore[attr-defined]
+    registry._global_registry = Registered()
     if engine.book.job is None:
         # Ray's processes have our environment, and a trial without another takes one that waits
         class_cache.ENV_VARS_TO_PROPAGATE.clear()

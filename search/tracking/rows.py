@@ -32,7 +32,8 @@ COLUMNS = {
 def tables() -> dict[str, Any] | None:
     """MLflow's tables by name; None if they are not those that are known here."""
     try:
-        from mlflow.store.tracking.dbmodels.models import Base
+        from mlflow.store.db.base_sql_model import Base
+        from mlflow.store.tracking.dbmodels import models  # noqa: F401  of which Base knows then
     except ImportError:
         return None
     found = {name: Base.metadata.tables.get(name) for name in COLUMNS}
@@ -95,7 +96,7 @@ class Rows:
 
     def _update(self, change: Change) -> None:
         table = self.tables["runs"]
-        new = {"status": change.status}
+        new: dict[str, str | int | None] = {"status": change.status}
         if change.ended is not None:
             new["end_time"] = change.ended
         self._connection.execute(table.update().where(table.c.run_uuid == change.run).values(new))
