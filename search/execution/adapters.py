@@ -67,10 +67,11 @@ class EngineSearcher(Adapter, Searcher):
         concurrent: int,
         places: dict[str, str],
         ahead: Ahead,
+        kept_if: Callable[[Trial], dict[str, Any] | None] = lambda trial: None,
     ) -> None:
         super().__init__()
         self.engine, self.folder, self.concurrent = engine, folder, concurrent
-        self.ahead = ahead
+        self.ahead, self.kept_if = ahead, kept_if
         self.places = places  # of the user's code, where it is not as it was
         self.at_work: dict[str, int] = {}  # Tune's trial id -> ours
 
@@ -118,6 +119,7 @@ class EngineSearcher(Adapter, Searcher):
             "rungs": self.engine.rung_levels(trial),
             "folder": str(self.folder.trial(trial.number)),
             "capture": True,
+            "kept_if": self.kept_if(trial),
             "gpu": self.engine.spec.resources.gpu,
             "test": trial.stage == "confirm",  # the search never sees the test part
         }

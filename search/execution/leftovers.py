@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from search.engine.analysis import front, ranked
+from search.engine.analysis import front, objective, objectives, ranked
 from search.engine.engine import Engine
-from search.history.book import ENDED
+from search.history.book import ENDED, Trial
 from search.history.folder import Folder
 from search.takeaway.files import export_best
 from trainable.actor.kept import CHECKPOINT
@@ -41,6 +43,7 @@ class Sweeper:
 
     def __init__(self, engine: Engine, folder: Folder) -> None:
         self.engine, self.folder = engine, folder
+        self._bounds: dict[str, float] = {}
         self._dropped: set[int] = set()
         self._calls = 0  # since the last time that it looked
         self._pool = ThreadPoolExecutor(1, "sweeper")
@@ -54,12 +57,25 @@ class Sweeper:
         if self._calls < SHARE * len(self.engine.book.trials):
             return
         self._calls = 0
+        self._bounds = bounds(self.engine)
         numbers = [n for n in unwanted(self.engine) if n not in self._dropped]
         self._dropped |= set(numbers)
         if self.folder.storage is None:
             self._sweep(numbers)
         else:
             self._pool.submit(self._sweep, numbers)
+
+    def kept_if(self, trial: Trial) -> dict[str, Any] | None:
+        """What the end of a trial has to be like for its last checkpoint to be wanted; None: it
+        may always be. As of the last look, when less was asked of it than now."""
+        metric, mode = objective(self.engine.book)
+        if trial.stage == "confirm":  # it judges a config, of which the search has the weights
+            bound = -math.inf if mode == "min" else math.inf
+        elif trial.optimizer in self._bounds:
+            bound = self._bounds[trial.optimizer]
+        else:
+            return None
+        return {"metric": metric, "mode": mode, "bound": bound}
 
     def _sweep(self, numbers: list[int]) -> None:
         try:
@@ -89,6 +105,25 @@ def unwanted(engine: Engine) -> Iterator[int]:
     for trial in book.trials.values():
         if trial.state in ENDED and not trial.again and trial.number not in wanted:
             yield trial.number
+
+
+def bounds(engine: Engine) -> dict[str, float]:
+    """For each optimizer the value that its trials must reach to be among the wanted ones.
+
+    Only with one objective, and once there are complete trials enough.
+    """
+    book, aims = engine.book, objectives(engine.book)
+    best = ranked(book)
+    if len(aims) > 1 or len(best) < BEST:
+        return {}
+    metric, mode = aims[0]
+    lesser = max if mode == "min" else min
+    own = {name: ranked(book, name)[:1] for name in engine.spec.optimizers}
+    return {
+        name: lesser(best[BEST - 1].reports[-1][metric], first.reports[-1][metric])
+        for name, trials in own.items()
+        for first in trials
+    }
 
 
 def write_study(engine: Engine, folder: Folder) -> None:

@@ -70,11 +70,13 @@ def tune_trials(
     else:
         # Tune would copy these into what everybody with access to the cluster can read
         class_cache.ENV_VARS_TO_PROPAGATE -= SECRETS
+    sweeper = Sweeper(engine, folder)
+    searcher = EngineSearcher(engine, folder, concurrent, places, ahead, sweeper.kept_if)
     tuner = tune.Tuner(
         runs,
         tune_config=tune.TuneConfig(
-            search_alg=EngineSearcher(engine, folder, concurrent, places, ahead),
-            scheduler=EngineScheduler(engine, Sweeper(engine, folder)),
+            search_alg=searcher,
+            scheduler=EngineScheduler(engine, sweeper),
             trial_name_creator=lambda trial: f"trial-{trial.config['number']}",
             trial_dirname_creator=lambda trial: f"tune-{trial.config['number']}-{trial.trial_id}",
             num_samples=-1,  # the searcher says when it is enough

@@ -41,6 +41,8 @@ class Training:
     Its config is {"trial": a TrialConfig, "rungs": [samples, ...], "folder": where it writes,
     "test": whether it is measured on the test part too,
     "capture": whether what the process prints goes to the trial's folder,
+    "kept_if": {"metric", "mode", "bound"} that its end must reach for its last checkpoint to be
+    kept, or None where it is kept anyhow,
     "known": samples up to which its reports are in the history}, and with a storage
     also {"storage": the trial's own part of it, "session": of the search}; then it writes there,
     from any host.
@@ -75,6 +77,7 @@ class Training:
             if config.get("capture"):
                 capture(self.folder)
             self.rungs: list[int] = config["rungs"]
+            self.kept_if: dict[str, Any] | None = config.get("kept_if")
             trial = TrialConfig.model_validate(config["trial"])
             use_code(trial.code)
             limit_memory(config.get("gpu", 0))
@@ -127,7 +130,7 @@ class Training:
         finished = state.samples >= state.config.samples
         if finished and state.diverged_at is None:
             metrics = finish(state, metrics, self.folder / GRID)
-        if state.diverged_at is None and (at_rung or finished or self.save_is_due()):
+        if state.diverged_at is None and self.is_wanted(metrics, finished, at_rung):
             self.write_checkpoint(metrics)
         self.reports = [*self.reports, metrics][-checkpoint.TAIL :]
         if self.kept is not None and finished and (grid := self.folder / GRID).exists():
@@ -139,6 +142,15 @@ class Training:
     def result(self, metrics: dict[str, Any]) -> dict[str, Any]:
         assert self.state is not None
         return {"report": metrics, "finished": metrics["samples"] >= self.state.config.samples}
+
+    def is_wanted(self, metrics: dict[str, Any], finished: bool, at_rung: bool) -> bool:
+        """Whether somebody may go on from here, or take these weights."""
+        if not finished:
+            return at_rung or self.save_is_due()
+        if self.kept_if is None or (value := metrics.get(self.kept_if["metric"])) is None:
+            return True
+        bound: float = self.kept_if["bound"]
+        return bool(value <= bound if self.kept_if["mode"] == "min" else value >= bound)
 
     def save_is_due(self) -> bool:
         if self.kept is not None and self.kept.busy:

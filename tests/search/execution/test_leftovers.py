@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.engines import advance, loss_of, metrics, start
+from support.specs import make_spec
 
-from search.execution.leftovers import drop
+from search.execution.leftovers import Sweeper, drop, unwanted
 from search.history.folder import Folder
 from search.history.home import Home
+from trainable.actor.trial import Training
 from trainable.base.durable import replacing
 from trainable.base.folder import FolderStorage
 
@@ -52,3 +56,47 @@ def test_checkpoints_of_many_trials_take_one_look_at_storage_and_one_deletion(
     kept = [name for name in folder.storage.names() if name.endswith(".pt")]
     assert [name.split("/")[1] for name in kept] == ["0"]
     assert len(folder.storage.names()) == 13
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_last_checkpoint_is_written_where_it_would_be_kept(mode: str, tmp_path: Path) -> None:
+    spec = make_spec(
+        space={"optimizer": ["adam", "sgd"]},
+        scheduler={"type": "none"},
+        budget={"trials": 40},
+        objective={"metric": "val_loss", "mode": mode},
+    )
+    engine, folder, trial = start(spec), Folder(tmp_path / "tiny-000000"), Training()
+    sweeper, written = Sweeper(engine, folder), set()
+    while (next_one := engine.next()) is not None:
+        trial.kept_if = sweeper.kept_if(next_one)
+        loss = loss_of(next_one, next_one.full_samples)
+        if trial.is_wanted({"val_loss": loss}, finished=True, at_rung=True):
+            written.add(next_one.number)
+        engine.begin(next_one.number)
+        while next_one.number in engine.active:
+            advance(engine, next_one)
+        sweeper()
+    assert len(engine.book.trials) == 40
+    assert set(engine.book.trials) - set(unwanted(engine)) <= written
+    assert len(written) < 30
+
+
+def test_several_objectives_and_trials_that_may_go_on_keep_their_checkpoints(
+    tmp_path: Path,
+) -> None:
+    aims = [{"metric": "val_loss"}, {"metric": "val_loss_q1"}]
+    several = start(make_spec(budget={"trials": 8}, scheduler={"type": "none"}, objective=aims))
+    sweeper = Sweeper(several, Folder(tmp_path / "tiny-000000"))
+    while (one := several.next()) is not None:
+        several.begin(one.number)
+        loss = loss_of(one, one.full_samples)
+        several.report(one.number, metrics(one, one.full_samples, loss) | {"val_loss_q1": -loss})
+        sweeper()
+    assert several.book.counts() == {"complete": 8}
+    assert sweeper.kept_if(several.book.trials[0]) is None
+    trial = Training()
+    trial.kept_if = {"metric": "val_loss", "mode": "min", "bound": -math.inf}
+    assert not trial.is_wanted({"val_loss": 0.0}, finished=True, at_rung=True)
+    assert trial.is_wanted({"val_loss": 0.0}, finished=False, at_rung=True)
+    assert trial.is_wanted({}, finished=True, at_rung=False)
