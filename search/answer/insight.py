@@ -25,6 +25,7 @@ BASIN = 0.05  # a learning rate belongs to the basin if its loss is within this 
 ENOUGH_FOR_EDGE = 3  # learning rates that were tried
 EACH = 100  # trials up to which a curve has a point for each
 ENOUGH_FOR_IMPORTANCE = 10  # complete trials of one optimizer
+MOST_FOR_IMPORTANCE = 500  # its cost grows with the trials, and what it finds hardly
 ENOUGH_FOR_RANKS = 5  # trials that went all the way
 
 
@@ -179,6 +180,9 @@ def importance(book: Book, name: str) -> dict[str, float] | None:
     metric, mode = objective(book)
     space = SearchSpec.model_validate(book.spec).space
     trials = ranked(book, name)
+    trials = trials[
+        :: 1 + len(trials) // MOST_FOR_IMPORTANCE
+    ]  # evenly, from the best to the worst
     encoded = [(space.encode(t.chosen, [name]), t.last(metric)) for t in trials]
     known = [(params, value) for params, value in encoded if params]
     if len(known) < ENOUGH_FOR_IMPORTANCE:

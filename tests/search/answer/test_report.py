@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.books import CONFIRMED, LRS, Writer, curve, whole, with_test
 
+from search.answer import insight
 from search.answer.content import reached, report_of
 from search.answer.insight import best_of, counts_to, edge, importance, rungs
 from search.answer.plots import draw_all
@@ -396,10 +397,14 @@ def test_a_verdict_between_unequal_efforts_is_a_warning() -> None:
     assert "with that of 4.5 full trainings (2 complete)" in said
 
 
-def test_importance_needs_enough_trials_and_finds_what_mattered() -> None:
+@pytest.mark.parametrize("most", [insight.MOST_FOR_IMPORTANCE, 15])
+def test_importance_needs_enough_trials_and_finds_what_mattered(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(insight, "MOST_FOR_IMPORTANCE", most)
     writer = Writer()
     rng = np.random.default_rng(0)
-    for number in range(20):
+    for number in range(40):
         lr, warmup = 10 ** rng.uniform(-4.5, -2.2), float(rng.uniform(0, 0.05))
         loss = 0.2 + 0.1 * (np.log10(lr) + 3) ** 2
         writer.trial("adam", lr, curve(loss), warmup=warmup)
