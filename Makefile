@@ -8,6 +8,7 @@ SYNE := tests/bench/.venv-syne
 
 .PHONY: help install run test slow chaos lab known-results check fix pictures ui clean
 .PHONY: bench bench-answer bench-search bench-trial bench-slots bench-scale bench-storage
+.PHONY: bench-many bench-cluster
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -50,7 +51,7 @@ fix: $(INSTALLED)  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: bench-search bench-trial bench-slots bench-scale bench-storage  ## every benchmark
+bench: bench-search bench-trial bench-slots bench-scale bench-storage bench-many  ## every benchmark
 
 $(SYNE)/installed: tests/bench/syne-requirements.txt cluster/constraints.txt
 	@test -d $(SYNE) || $(PYTHON) -m venv $(SYNE)
@@ -77,6 +78,12 @@ bench-answer: $(INSTALLED)  ## how often the words of a report are wrong, by sim
 
 bench-storage: $(INSTALLED)  ## what thousands of trials leave in S3, and what reading it takes (ten minutes)
 	@$(BIN)/python tests/bench/bench_storage.py
+
+bench-many: $(INSTALLED)  ## a thousand trials of a second, recorded (three minutes)
+	@$(BIN)/python tests/bench/bench_many.py
+
+bench-cluster: $(INSTALLED)  ## a thousand GPUs in virtual time: what breaks first (an hour)
+	@$(BIN)/python tests/bench/bench_cluster.py
 
 pictures: $(INSTALLED)  ## the pictures of the README, from the newest search of `make run`; needs Chromium
 	@$(BIN)/python tests/pictures/take.py
