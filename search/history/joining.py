@@ -15,8 +15,9 @@ from __future__ import annotations
 import gzip
 import logging
 import threading
+import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Protocol
@@ -29,6 +30,7 @@ LARGEST = (
 )  # bytes that a piece holds: few to fetch, and the last is not long to write again
 EVERY = 64  # new segments after which they are joined
 LOOK = 1.0  # seconds between looks at how many there are
+LAST = 10.0  # seconds that it may take when the driver ends
 FIRST = b'{"event": "start"'  # begins a line by which a driver begins
 Content = tuple[Piece, bytes]
 logger = logging.getLogger("diffsweep.joining")
@@ -52,7 +54,7 @@ def joining(storage: Storage, written: Written) -> Iterator[None]:
         done = 0
         while not ended.wait(LOOK):
             if (number := written.number()) is not None and number - done >= EVERY:
-                tidy(storage, written)
+                tidy(storage, written, ended.is_set)
                 done = number
 
     thread = threading.Thread(target=work, name="joining", daemon=True)
@@ -63,24 +65,30 @@ def joining(storage: Storage, written: Written) -> Iterator[None]:
         ended.set()
         thread.join()
         if written.number() is not None:
-            tidy(storage, written)
+            deadline = time.monotonic() + LAST
+            tidy(storage, written, lambda: time.monotonic() > deadline)
 
 
-def tidy(storage: Storage, written: Written) -> None:
+def tidy(storage: Storage, written: Written, enough: Callable[[], bool]) -> None:
     """Join what can be; that it can't be now is worth no more than a word."""
     known = dict(written.recent)
     try:
-        join(storage, known)
+        join(storage, known, enough)
     except (OSError, EOFError, zlib.error, Gap) as error:
         logger.info("not joined: %s", error)
     for name in known:
         del written.recent[name]
 
 
-def join(storage: Storage, known: Mapping[str, bytes] | None = None) -> None:
+def join(
+    storage: Storage,
+    known: Mapping[str, bytes] | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> None:
     """Join the segments of a history, and delete what counts no more.
 
-    `known` are contents of segments that need not be read.
+    `known` are contents of segments that need not be read; `enough` says whether to leave the rest
+    for another time, since a history that an older version wrote takes minutes.
 
     Raises:
         StorageError, FileNotFoundError: it can't be reached, or someone else does the same.
@@ -93,6 +101,8 @@ def join(storage: Storage, known: Mapping[str, bytes] | None = None) -> None:
     for group in groups(contents(storage, whole, known or {})):
         if len(group) > 1:
             replace(storage, group)
+        if enough():
+            return
 
 
 def contents(

@@ -45,6 +45,7 @@ ID = "big-000000"
 SEEN = ("report", "begin")
 AT_ONCE = 16
 REPORTS = 10  # of a trial
+TRIES = 3  # of which the quickest counts, on a machine that others use
 STEPS = int(TRIAL["steps"])
 
 
@@ -102,10 +103,9 @@ def cold(server: S3, folder: Path, trials: int, apart: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"history, MB": fill(storage, trials, apart) / 1e6}
     row["objects of the history"] = len(storage.names("history/"))
     row["objects in all"] = len(storage.names())
-    row["cold `status`, s"], row["cold `status`, s of CPU"] = status(
-        server, folder / f"cold-{trials}"
-    )
-    row["again, s"], _ = status(server, folder / f"cold-{trials}")
+    homes = [folder / f"home-{trials}-{attempt}" for attempt in range(TRIES)]
+    for name in ("cold `status`", "again"):
+        row[f"{name}, s"], row[f"{name}, s of CPU"] = min(status(server, home) for home in homes)
     began = time.monotonic()
     storage.delete_all()
     row["delete all, s"] = time.monotonic() - began

@@ -239,6 +239,19 @@ def test_pieces_grow_no_larger_than_is_good(scene: Scene, monkeypatch: pytest.Mo
     scene.check()
 
 
+def test_much_that_is_to_be_joined_is_left_for_another_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.history.joining.LARGEST", 400)
+    scene.act("take over")
+    scene.act("write", 0, [1] * 40)
+    join(scene.storage, enough=lambda: any(name.endswith(".gz") for name in scene.storage.content))
+    found = chain(pieces(scene.storage.sizes(HISTORY)))
+    assert [piece.joined for piece in found[:3]] == [False, True, False]
+    assert sum(piece.joined for piece in found) == 1
+    scene.check()
+
+
 def test_what_another_is_about_to_create_counts_only_once_it_is_there(scene: Scene) -> None:
     scene.act("take over")
     scene.act("write", 0, [1] * 9)
