@@ -183,6 +183,9 @@ class TrialConfig(TrialSettings):
     clip_agc: float | None = Field(None, gt=0)  # largest ratio of a unit's gradient to its weights
     code: Listed[str] = ()  # folders of the user's own modules
     final_examples: int | None = Field(0, ge=0)  # a config without it was measured as at a report
+    split: int | None = Field(
+        None, ge=0
+    )  # seed of the three parts of the data; null: those of all
     threads: int | None = Field(None, ge=1)  # of the CPU; part of what makes a number repeatable
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from trainable.base.device import PeakMemory, pick_device
 from trainable.config import TrialConfig
 from trainable.data.batch import Batch
 from trainable.data.batches import Batches
+from trainable.data.loading import split_again
 from trainable.data.parts import Data
 from trainable.diffusion.objective import Objective, OwnObjective, OwnValidation, ProcessObjective
 from trainable.diffusion.process import Network, build_process
@@ -36,6 +37,8 @@ class TrainState:
     def __init__(
         self, config: TrialConfig, data: Data, test: bool = False, gang: Gang | None = None
     ) -> None:
+        if config.split is not None:
+            data = split_again(data, config.dataset, config.split)
         self.config, self.data = config, data
         self.gang = gang or Gang()
         self.device = pick_device(config.device)

@@ -63,6 +63,7 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
         "confidence": 1 - ERROR_RATE,
         "error_rate": ERROR_RATE,
         "replicates": replicates_of(book),
+        "splits": wanted.splits if (wanted := asked_for(book)) else "one",
         "take": stood.take(),
         "verdicts": [verdict.json() for verdict in stood.verdicts],
         "equal_time": _equal_time(stood),

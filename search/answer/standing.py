@@ -13,6 +13,7 @@ from search.engine.confirm import (
     asked_for,
     confirmations,
     looks_for,
+    overlap_of,
     replicates_of,
     seeds_of,
     seeds_of_each,
@@ -140,11 +141,13 @@ def standing(book: Book, margin: float) -> Standing:
     metric, mode = test_metric(book), objective(book)[1]
     among = len(stable) + len(diverged)
     result.judged = _judge(book, result, metric, margin, among)
-    result.equal_time = _at_equal_time(result, metric, margin, mode)
+    result.equal_time = _at_equal_time(result, metric, margin, mode, overlap_of(book))
     for name, direction in QUALITY.items():
         if all(name in c.trials[seed].reports[-1] for c in stable for seed in result.seeds):
             values, scale = result.values(name), _span(name, stable[0])
-            result.quality[name] = compare(values, margin, direction, scale=scale)
+            result.quality[name] = compare(
+                values, margin, direction, scale=scale, overlap=overlap_of(book)
+            )
     return result
 
 
@@ -163,14 +166,15 @@ def _judge(
     book: Book, standing: Standing, metric: str, margin: float, among: int
 ) -> Judged | None:
     wanted, several, mode = asked_for(book) or Confirm(), replicates_of(book), objective(book)[1]
+    how: dict[str, Any] = {"among": among, "overlap": overlap_of(book)}
     if several > 1:  # what is judged are searches, and there is one look at them
         values = standing.values(metric)
         by_search = {name: dict(enumerate(row)) for name, row in values.items()}
         count = len(standing.units)
-        return judge(by_search, range(count), looks_of([count]), margin, mode, among=among)
+        return judge(by_search, range(count), looks_of([count]), margin, mode, **how)
     losses = {contender.name: contender.values(metric) for contender in standing.contenders}
     order, looks = seeds_of(book, wanted), looks_for(book, wanted)
-    return judge(losses, order, looks, margin, mode, among=among)
+    return judge(losses, order, looks, margin, mode, **how)
 
 
 def _span(metric: str, contender: Contender) -> float | None:
@@ -199,7 +203,9 @@ def _contenders(book: Book) -> list[Contender]:
     return list(found.values())
 
 
-def _at_equal_time(standing: Standing, metric: str, margin: float, mode: str) -> EqualTime:
+def _at_equal_time(
+    standing: Standing, metric: str, margin: float, mode: str, overlap: float
+) -> EqualTime:
     """Where each contender stood when the fastest had finished.
 
     By the mean speed of each over its seeds, so that what else the machine did during one of them
@@ -217,7 +223,7 @@ def _at_equal_time(standing: Standing, metric: str, margin: float, mode: str) ->
         early = steps < 0.99 * int(contender.source.config["steps"])
         if early and any(t.config["lr_schedule"] not in STEADY for t in contender.sources):
             cut.append(contender.name)
-    return EqualTime(time, compare(stood, margin, mode), cut)
+    return EqualTime(time, compare(stood, margin, mode, overlap=overlap), cut)
 
 
 def spent(trial: Trial) -> list[float]:

@@ -145,11 +145,16 @@ def how_sure(content: dict[str, Any]) -> str:
     """What the words promise, what they cover, and what they leave out, with its size."""
     rate = f"{100 * content['error_rate']:g} %"
     unit = "searches" if content["replicates"] > 1 else "seeds"
+    data = ", not of the data, the model or the ranges that were searched"
+    if content["splits"] == "each":
+        data = (
+            " and of which examples train and which test, so they are about new examples of the "
+            "same kind, but not about another model or other ranges"
+        )
     said = (
         f"Of all such answers at most {rate} call anyone behind who is not, and at most {rate} "
         f"call anyone as good who is worse by more than {_percent(content['margin'])}. "
-        f"The intervals hold for all pairs at once. They cover the luck of {unit}, not of the "
-        "data, the model or the ranges that were searched."
+        f"The intervals hold for all pairs at once. They cover the luck of {unit}{data}."
     )
     luck = {n: row["luck"] for n, row in content["optimizers"].items() if row["luck"] is not None}
     if content["replicates"] == 1 and luck:

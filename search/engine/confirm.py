@@ -215,7 +215,8 @@ def _undecided(book: Book, wanted: Confirm, look: int) -> list[Trial]:
     losses = {str(t.number): losses_of(book, t) for t in everyone if not diverged(book, t)}
     so_far = {n: rate for n, rate in looks.items() if n <= look}
     mode = objective(book)[1]
-    known = judge(losses, seeds_of(book, wanted), so_far, mode=mode, among=len(everyone))
+    how: dict[str, Any] = {"mode": mode, "among": len(everyone), "overlap": overlap_of(book)}
+    known = judge(losses, seeds_of(book, wanted), so_far, **how)
     if known is None:
         return []
     if wanted.seeds == "auto":
@@ -246,6 +247,14 @@ def losses_of(book: Book, winner: Trial) -> dict[int, float]:
     }
 
 
+def overlap_of(book: Book) -> float:
+    """What splits of the same examples share: test examples to those trained on, else nothing."""
+    from trainable.data.splitting import TEST_TO_TRAIN
+
+    wanted = asked_for(book)
+    return TEST_TO_TRAIN if wanted is not None and wanted.splits == "each" else 0.0
+
+
 def test_metric(book: Book) -> str:
     """The objective, on the test part."""
     return objective(book)[0].replace("val_", "test_", 1)
@@ -253,12 +262,15 @@ def test_metric(book: Book) -> str:
 
 def ask_event(book: Book, winner: Trial, seed: int) -> dict[str, Any]:
     """The content of the event that asks for a confirm trial, numbered after all others."""
+    config, wanted = winner.config | {"seed": seed}, asked_for(book)
+    if wanted is not None and wanted.splits == "each" and seed not in selecting(book):
+        config |= {"split": seed}
     content = {
         "trial": max(book.trials) + 1,
         "stage": "confirm",
         "source": winner.number,
         "chosen": winner.chosen,
-        "config": winner.config | {"seed": seed},
+        "config": config,
         "baseline": False,
         "full": True,
     }

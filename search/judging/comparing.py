@@ -61,12 +61,15 @@ def compare(
     error_rate: float = ERROR_RATE,
     scale: float | None = None,
     among: int | None = None,
+    overlap: float = 0.0,
 ) -> list[Verdict]:
     """The verdict on every pair of contenders, the best's first.
 
     `losses` holds each contender's values over the same seeds, in the same order. `margin` is a
     share of `scale`, which is the best contender's mean unless given. `among` is how many
-    contenders there were, if some are not compared any more.
+    contenders there were, if some are not compared any more. `overlap` is above zero
+    where each seed has its own split of the same examples: test examples to those trained on
+    (Nadeau & Bengio 2003).
 
     - *better* and *worse* need an interval that lies beyond the margin. The intervals hold for
       all pairs at once: the best is chosen by the same numbers, so correcting for the
@@ -86,9 +89,9 @@ def compare(
     table = sign * np.array([losses[name] for name in names], dtype=float)
     scale = abs(float(table[0].mean())) if scale is None else scale
     wide, every = margin * scale, among or len(names)
-    good = regrets(table, error_rate, every).max(1) <= wide
+    good = regrets(table, error_rate, every, overlap).max(1) <= wide
     variances, verdicts = Variances(table), []
-    for (i, j), (low, high) in intervals(variances, wide, error_rate, every).items():
+    for (i, j), (low, high) in intervals(variances, wide, error_rate, every, overlap).items():
         word: Word = "undecided"
         if high < -wide or low > wide:
             word = "better" if high < 0 else "worse"
@@ -103,7 +106,7 @@ def compare(
 
 
 def intervals(
-    variances: Variances, margin: float, error_rate: float, among: int
+    variances: Variances, margin: float, error_rate: float, among: int, overlap: float
 ) -> dict[tuple[int, int], tuple[float, float]]:
     """Of the mean difference of each pair, by the places of the two; all hold at once.
 
@@ -116,7 +119,7 @@ def intervals(
     for i, j in combinations(range(len(table)), 2):
         mean = float((table[i] - table[j]).mean())
         variance, df = variances.of_pair(i, j)
-        error = math.sqrt(variance / table.shape[1])
+        error = math.sqrt(variance * (1 / table.shape[1] + overlap))
         half = students_t(1 - rate / (2 * pairs), df) * error
         found[i, j] = mean - half, mean + half
         beyond = abs(mean) - margin
@@ -130,7 +133,7 @@ def intervals(
     return found
 
 
-def regrets(table: Table, error_rate: float, among: int) -> Table:
+def regrets(table: Table, error_rate: float, among: int, overlap: float = 0.0) -> Table:
     """The most that each contender is worse than each other, [contenders, contenders].
 
     Upper ends of one-sided paired intervals. The largest of a row, or zero, bounds how far that
@@ -140,18 +143,23 @@ def regrets(table: Table, error_rate: float, among: int) -> Table:
     """
     seeds = table.shape[1]
     differences = table[:, None] - table[None]
-    errors = np.sqrt(differences.var(2, ddof=1) / seeds)
+    errors = np.sqrt(differences.var(2, ddof=1) * (1 / seeds + overlap))
     reach = students_t(1 - error_rate / max(1, among - 1), seeds - 1)
     ends: Table = differences.mean(2) + reach * errors
     return ends
 
 
 def regrets_of(
-    losses: Mapping[str, Sequence[float]], mode: str, error_rate: float, among: int
+    losses: Mapping[str, Sequence[float]],
+    mode: str,
+    error_rate: float,
+    among: int,
+    overlap: float = 0.0,
 ) -> dict[tuple[str, str], float]:
     """`regrets` by the names of the contender and the other."""
     sign = 1 if mode == "min" else -1
-    ends = regrets(sign * np.array(list(losses.values()), dtype=float), error_rate, among)
+    table = sign * np.array(list(losses.values()), dtype=float)
+    ends = regrets(table, error_rate, among, overlap)
     return {(a, b): float(ends[i, j]) for i, a in enumerate(losses) for j, b in enumerate(losses)}
 
 

@@ -53,6 +53,7 @@ class Judged:
     beaten: set[str]  # seen to be worse than another
     seeds: int  # of the last look
     next_rate: float  # of the look after it
+    overlap: float  # of the splits of the seeds
 
     @property
     def best(self) -> str:
@@ -68,7 +69,7 @@ class Judged:
         return {v.b: self._further(v) for v in against_best if v.b in self.undecided}
 
     def _further(self, verdict: Verdict) -> int | None:
-        return further_seeds(verdict, len(self.names), self.next_rate)
+        return further_seeds(verdict, len(self.names), self.next_rate, self.overlap)
 
     def going_on(self, seeds: int, rate: float) -> list[str]:
         """Who needs more seeds: those undecided, and the best to compare with.
@@ -80,7 +81,7 @@ class Judged:
         hopeful = [
             v.b
             for v in against_best
-            if v.seeds < HOPE_SEEDS or chance(v, seeds, len(self.names), rate) > HOPE
+            if v.seeds < HOPE_SEEDS or chance(v, seeds, len(self.names), rate, self.overlap) > HOPE
         ]
         return [self.best, *hopeful] if hopeful and self.seeds < seeds else []
 
@@ -105,6 +106,7 @@ def judge(
     mode: str = "min",
     scale: float | None = None,
     among: int | None = None,
+    overlap: float = 0.0,
 ) -> Judged | None:
     """Look at the losses of contenders as often as there are new seeds.
 
@@ -112,7 +114,7 @@ def judge(
     decided at a look has none of later seeds, and what was said of it stands. `among` is how many
     contenders there were, if some are not compared at all. None: there is nothing to compare yet.
     """
-    known, before = Known(losses, margin, mode, scale, among or len(losses)), 0
+    known, before = Known(losses, margin, mode, scale, among or len(losses), overlap), 0
     for look in sorted(looks):
         fresh, before = seeds[before:look], look
         here = [name for name in losses if any(seed in losses[name] for seed in fresh)]
@@ -133,6 +135,7 @@ class Known:
     mode: str
     scale: float | None
     among: int
+    overlap: float
     pairs: dict[frozenset[str], Verdict] = field(default_factory=dict)
     good: set[str] = field(default_factory=set)
     beaten: set[str] = field(default_factory=set)
@@ -143,8 +146,8 @@ class Known:
     def look(self, names: Sequence[str], seeds: Sequence[int], rate: float) -> None:
         """Compare some contenders on their seeds. A claim stands until there is another."""
         values = {name: [self.losses[name][seed] for seed in seeds] for name in names}
-        found = compare(values, self.margin, self.mode, rate, self.scale, self.among)
-        self.ends |= regrets_of(values, self.mode, rate, self.among)
+        found = compare(values, self.margin, self.mode, rate, self.scale, self.among, self.overlap)
+        self.ends |= regrets_of(values, self.mode, rate, self.among, self.overlap)
         self.good |= {name for name in names if self.worst(name) <= found[0].margin}
         for verdict in found:
             pair = frozenset(verdict[:2])
@@ -167,7 +170,8 @@ class Known:
             for a, b in combinations(names, 2)
             if frozenset((a, b)) in self.pairs
         ]
-        return Judged(names, found, self.worst(best), good, self.beaten, self.seeds, next_rate)
+        known = self.worst(best), good, self.beaten, self.seeds
+        return Judged(names, found, *known, next_rate, self.overlap)
 
     def worst(self, name: str) -> float:
         """The most that a contender is behind the best."""

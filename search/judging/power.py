@@ -45,19 +45,23 @@ def smallest_difference(
     return margin + noise * float(np.quantile(needed, POWER))
 
 
-def further_seeds(known: Verdict, contenders: int, error_rate: float) -> int | None:
+def further_seeds(
+    known: Verdict, contenders: int, error_rate: float, overlap: float = 0.0
+) -> int | None:
     """How many seeds more can be expected to decide about one that is not the best.
 
     What is decided is *worse* if the difference lies beyond the margin, else *as good*. None: more
     than MOST_SEEDS.
     """
     for total in range(known.seeds + 1, MOST_SEEDS + 1):
-        if chance(known, total, contenders, error_rate) >= POWER:
+        if chance(known, total, contenders, error_rate, overlap) >= POWER:
             return total - known.seeds
     return None
 
 
-def chance(known: Verdict, seeds: int, contenders: int, error_rate: float) -> float:
+def chance(
+    known: Verdict, seeds: int, contenders: int, error_rate: float, overlap: float = 0.0
+) -> float:
     """That so many seeds decide about a pair, were the difference measured so far the true one."""
     if abs(known.difference) > known.margin:
         df = known.df * (seeds - 1) / (known.seeds - 1)
@@ -65,5 +69,5 @@ def chance(known: Verdict, seeds: int, contenders: int, error_rate: float) -> fl
     else:
         errors = students_t(1 - error_rate / max(1, contenders - 1), seeds - 1)
     reach = abs(abs(known.difference) - known.margin)
-    error = math.sqrt(known.variance / seeds)
+    error = math.sqrt(known.variance * (1 / seeds + overlap))
     return NormalDist().cdf(reach / error - errors) if error else float(reach > 0)

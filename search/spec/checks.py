@@ -37,6 +37,7 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     yield from _check_objectives(spec)
     yield from _check_allocation(spec)
     yield from _check_replicates(spec)
+    yield from _check_splits(spec)
     yield from _check_notify(spec)
     if spec.resources.gpu > 1 and spec.resources.gpu % 1:
         yield (
@@ -155,6 +156,11 @@ def _check_allocation(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             ("budget", "trials"),
             f"{trials} can't be divided equally among {optimizers} optimizers",
         )
+
+
+def _check_splits(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    if spec.confirm and spec.confirm.splits == "each" and spec.trial.dataset.type == "shards":
+        yield ("confirm", "splits"), "each: examples in shards stay where they are; use one"
 
 
 def _check_replicates(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:

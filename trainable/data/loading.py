@@ -88,6 +88,21 @@ def in_memory(config: DatasetConfig, loaded: Loaded) -> Data:
     return data._replace(notes=(*notes, *data.notes))
 
 
+def split_again(data: Data, config: DatasetConfig, seed: int) -> Data:
+    """The same examples cut into other parts, and standardised by their new training part.
+
+    Raises:
+        ValueError: the examples stay in their files, or can't be cut so.
+    """
+    if not isinstance(data.train, Part):
+        raise ValueError(f"dataset {config.type}: examples in files have one split alone")
+    parts = data.train, data.validation, data.test
+    labels = [part.labels for part in parts if part.labels is not None]
+    x = np.concatenate([part.x for part in parts])
+    found = split(x, np.concatenate(labels) if labels else None, seed)
+    return standardised(found, config.type) if config.standardise else found
+
+
 def standardised(data: Data, name: str, columns: tuple[str, ...] = ()) -> Data:
     """Each column or channel less its mean over the training part, in its deviations there.
 

@@ -11,12 +11,13 @@ from trainable.data.parts import SPLIT_SEED, Data, FiledPart, Part
 from trainable.data.sharded import Sharded, Survey, survey
 
 HELD_OUT = 0.15  # of the examples for validation, and as many for the test
+TEST_TO_TRAIN = HELD_OUT / (1 - 2 * HELD_OUT)
 MOST_HELD_OUT = 8192  # of examples that lie in shards, since what is held out is kept in memory
 
 
-def split(x: np.ndarray, labels: np.ndarray | None) -> Data:
+def split(x: np.ndarray, labels: np.ndarray | None, seed: int = SPLIT_SEED) -> Data:
     """Cut into the three parts, shuffled; see `assigned`."""
-    order, part, notes = assigned(distinct(x), round(HELD_OUT * len(x)))
+    order, part, notes = assigned(distinct(x), round(HELD_OUT * len(x)), seed)
     cuts = [order[part[order] == number] for number in range(3)]
     train, validation, test = (
         Part(x[cut], None if labels is None else labels[cut]) for cut in cuts
@@ -54,17 +55,19 @@ def kinds_of(seen: Survey) -> np.ndarray:
     return np.unique(seen.hashes, return_inverse=True)[1]
 
 
-def assigned(kinds: np.ndarray, held_out: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def assigned(
+    kinds: np.ndarray, held_out: int, seed: int = SPLIT_SEED
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """An order of the examples, the part of each (0 training, 1 validation, 2 test), and notes.
 
-    Drawn with the fixed seed of the split. Equal examples stay together, or a held-out part would
-    hold what was trained on: if one of them fell into the training part, all go there, else if
-    one fell into validation, all go there.
+    Drawn with the seed of the split, which is fixed unless a confirmation has splits of its own.
+    Equal examples stay together, or a held-out part would hold what was trained on: if one of
+    them fell into the training part, all go there, else if one fell into validation, all go there.
 
     Raises:
         ValueError: so many examples are equal that a held-out part is left without any.
     """
-    order = np.random.default_rng(SPLIT_SEED).permutation(len(kinds))
+    order = np.random.default_rng(seed).permutation(len(kinds))
     held_out = max(2, held_out)
     drawn = np.zeros(len(kinds), np.int8)
     drawn[order[-2 * held_out :]] = 1

@@ -423,6 +423,22 @@ def test_time_to_the_runner_ups_best_is_read_off_the_curve() -> None:
     assert reached(trial, "val_loss", 0.1, "min") is None
 
 
+def test_with_a_split_for_each_seed_the_answer_is_about_new_examples() -> None:
+    wide, narrow = (
+        report_of(writer.finish())
+        for splits in ("each", "one")
+        if (writer := Writer(confirm={"seeds": 4, "splits": splits}))
+        and not writer.confirm(writer.search(dict.fromkeys(LRS, 0.2)), CONFIRMED)
+    )
+    assert "and of which examples train and which test" in wide["how_sure"]
+    assert "not of the data" in narrow["how_sure"]
+    widths = [
+        [v["interval"][1] - v["interval"][0] for v in content["verdicts"]]
+        for content in (wide, narrow)
+    ]
+    assert all(one > 1.3 * other for one, other in zip(*widths, strict=True))
+
+
 def test_with_replicates_the_answer_is_about_optimizers() -> None:
     given = {"replicates": 2, "allocation": "equal", "budget": {"trials": 24}}
     writer = Writer(confirm={"seeds": 2}, **given)

@@ -24,6 +24,7 @@ from search.history.book import ENDED, Trial
 from search.history.log import History, events, read_book
 from search.spec.spec import Confirm, SearchSpec
 from trainable.actor import checkpoint
+from trainable.config import TrialConfig
 from trainable.data.loading import load_data
 from trainable.metrics import TEST_METRICS
 from trainable.report import report
@@ -280,6 +281,27 @@ def test_a_confirmation_by_auto_goes_on_where_its_driver_died(
         for engine in (unbroken, second)
     ]
     assert trials[0] == trials[1]
+
+
+def test_splits_each_gives_every_judged_seed_a_split_that_contenders_share(
+    begin: Begin, tmp_path: Path
+) -> None:
+    engine = begin(spec_with({"seeds": "auto", "splits": "each"}), tmp_path / "history.jsonl")
+    auto(engine, sgd=0.4)
+    for trial in engine.book.stage("confirm"):
+        seed = trial.config["seed"]
+        assert trial.config.get("split") == (None if seed > 1000 else seed)
+        TrialConfig.model_validate(trial.config)
+    assert all(trial.config["split"] is None for trial in engine.book.searched)
+
+
+def test_a_config_with_a_split_trains_and_tests_on_other_examples() -> None:
+    data = load_data(make_config().dataset)
+    states = [TrainState(make_config(split=split), data, test=True) for split in (None, 1, 2)]
+    shown = [{x.tobytes() for x in state.data.test.x} for state in states]
+    assert shown[0] != shown[1] != shown[2]
+    train_until(states[1], states[1].config.samples)
+    assert report(states[1])["test_loss"] > 0
 
 
 def replicated(**keys: Any) -> SearchSpec:

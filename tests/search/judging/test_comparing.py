@@ -109,6 +109,15 @@ def test_correcting_only_for_the_comparisons_with_the_best_would_claim_too_much(
     assert false / DRAWS > 0.1
 
 
+def test_splits_of_the_same_examples_count_for_less_than_seeds() -> None:
+    """Nadeau & Bengio 2003: the variance of a mean is 1/n + test/train of that of one."""
+    losses = {"a": [0.10, 0.12, 0.11, 0.13], "b": [0.15, 0.16, 0.18, 0.17]}
+    plain, split = compare(losses)[0], compare(losses, overlap=3 / 14)[0]
+    wider = ((1 / 4 + 3 / 14) / (1 / 4)) ** 0.5
+    assert split.high - split.low == pytest.approx(wider * (plain.high - plain.low))
+    assert split.difference == plain.difference
+
+
 def test_seeds_that_are_hard_for_all_do_not_widen_the_interval() -> None:
     luck = np.array([0.0, 0.1, 0.2])
     quiet = {"a": [0.10, 0.11, 0.12], "b": [0.20, 0.22, 0.21]}

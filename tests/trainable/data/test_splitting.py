@@ -9,9 +9,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from trainable.data.examples import check_labels
-from trainable.data.loading import load_data
+from trainable.data.loading import load_data, split_again
 from trainable.data.parts import Data
-from trainable.data.shelf import Digits, OwnData
+from trainable.data.shelf import Digits, OwnData, Points
 from trainable.data.splitting import split
 
 
@@ -39,6 +39,32 @@ def test_the_split_is_the_same_every_time_and_shuffled() -> None:
         assert np.array_equal(one.x, other.x)
     assert numbers(first)[0] != set(range(140))
     assert [len(part.x) for part in first[:3]] == [140, 30, 30]
+
+
+def test_another_split_has_the_same_examples_in_other_parts_with_their_labels() -> None:
+    config = Digits(labels=True)
+    first = load_data(config)
+    again = [split_again(first, config, seed) for seed in (1, 1, 2)]
+    everyone = sorted(x.tobytes() for part in first.parts for x in part.some(10**6).x)
+    tests = []
+    for data in again:
+        assert sorted(x.tobytes() for part in data.parts for x in part.some(10**6).x) == everyone
+        tests.append({x.tobytes() for x in data.test.x})
+    assert tests[0] == tests[1] and 0.05 < len(tests[0] & tests[2]) / len(tests[0]) < 0.3
+    labelled = {
+        x.tobytes(): label
+        for part in first.parts
+        for x, label in zip(*part.some(10**6), strict=True)
+    }
+    assert all(labelled[x.tobytes()] == label for x, label in zip(*again[2].test, strict=True))
+
+
+def test_another_split_is_standardised_by_its_own_training_part() -> None:
+    config = Points(examples=200)
+    data = split_again(load_data(config), config, 3)
+    assert config.standardise
+    train = data.train.some(10**6).x
+    assert np.allclose(train.mean(0), 0, atol=1e-5) and np.allclose(train.std(0), 1, atol=1e-4)
 
 
 def test_labels_stay_with_their_examples() -> None:
