@@ -82,8 +82,8 @@ def next_steps(content: dict[str, Any]) -> list[dict[str, str]]:
         steps.append(
             {"run": f"diffsweep confirm {search}", "why": "without it there is no verdict"}
         )
-    if deciding := to_decide(content):
-        steps.append(deciding)
+    if content["decide"]:
+        steps.append(content["decide"])
     for name, row in content["optimizers"].items():
         if end := row["learning_rate"]["edge"]:
             steps.append(

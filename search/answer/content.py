@@ -6,7 +6,7 @@ from collections import Counter
 from importlib.metadata import version
 from typing import Any
 
-from search.answer.advice import next_steps, warnings_of
+from search.answer.advice import next_steps, to_decide, warnings_of
 from search.answer.describe import name as trial_name
 from search.answer.insight import (
     expected_best,
@@ -81,6 +81,7 @@ def report_of(book: Book, margin: float = MARGIN) -> dict[str, Any]:
     content["answer"] = answer(content)
     content["answer_at_equal_time"] = sentence_at_equal_time(content)
     content["how_sure"] = how_sure(content)
+    content["decide"] = to_decide(content)
     content["next"] = next_steps(content)
     return content
 

@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from search.answer.advice import to_decide
 from search.answer.describe import number, yaml_text
 from search.answer.plots import Drawing
 from search.answer.tables import (
@@ -122,8 +121,7 @@ def _top(content: dict[str, Any], figures: dict[str, Drawing]) -> Iterator[str]:
     if "verdicts" in figures:
         yield section("verdicts", figures["verdicts"].title, _figure(figures["verdicts"]))
     yield f'<p id="cost">{escape(_cost(content))}</p>'
-    deciding = to_decide(content)
-    if deciding:
+    if deciding := content["decide"]:
         why = f"{deciding['why'][:1].upper()}{deciding['why'][1:]}"
         yield f'<p id="decide">{escape(why)}:</p><pre>{escape(deciding["run"])}</pre>'
     if content["warnings"]:

@@ -53,6 +53,9 @@ def show_answer(folder: Folder, content: dict[str, Any], console: Console) -> No
     console.print(f"[bold]{content['answer']}[/]")
     if timed := content["answer_at_equal_time"]:
         console.print(timed, style="dim")
+    if deciding := content["decide"]:
+        why = f"{deciding['why'][:1].upper()}{deciding['why'][1:]}"
+        console.print(f"{why}:\n  {deciding['run']}", markup=False, highlight=False)
     for warning in content["warnings"]:
         console.print(f"! {warning}", style="yellow", markup=False)
     console.print(f"Report: {folder.report / 'report.html'}", soft_wrap=True, markup=False)
