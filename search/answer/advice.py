@@ -93,11 +93,19 @@ def next_steps(content: dict[str, Any]) -> list[dict[str, str]]:
                     "why": f"the best is the {'smallest' if end == 'low' else 'largest'} tried",
                 }
             )
-    if complete:
+    if content["take"] and content["replicates"] == 1:
+        trial = content["take"]["trials"][0]
+        steps.append(
+            {
+                "run": f"diffsweep export {search} --to DIR --trial {trial}",
+                "why": f"the config to take, {content['take']['optimizer']}'s, and its weights",
+            }
+        )
+    elif complete:
         steps.append(
             {
                 "run": f"diffsweep export {search} --to DIR",
-                "why": "the best config and its weights",
+                "why": "the best config of the search and its weights",
             }
         )
     return steps

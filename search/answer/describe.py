@@ -97,4 +97,6 @@ def _entry(key: str, value: str) -> str:
 
     stream = StringIO()
     YAML(typ="safe", pure=True).dump({key: json.loads(value)}, stream)
-    return stream.getvalue()
+    text = stream.getvalue()
+    # a mapping of one plain value alone is written in braces, which has no place in a document
+    return f"{text.strip()[1:-1]}\n" if text.startswith("{") else text

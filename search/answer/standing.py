@@ -118,12 +118,15 @@ class Standing:
     def take(self) -> dict[str, Any] | None:
         """What to take, and how the others stand; None where nothing can be said yet."""
         others = [contender.name for contender in self.diverged]
+        numbers = {c.name: [source.number for source in c.sources] for c in self.contenders}
         if self.judged is not None:
             take = self.judged.take()
-            return take | {"behind": [*take["behind"], *others]}
+            trials = numbers[take["optimizer"]]
+            return take | {"trials": trials, "behind": [*take["behind"], *others]}
         if len(self.contenders) != 1 or not others or not self.seeds:
             return None
-        alone = {"optimizer": self.contenders[0].name, "within": 0.0, "as_good": []}
+        name = self.contenders[0].name
+        alone = {"optimizer": name, "trials": numbers[name], "within": 0.0, "as_good": []}
         return alone | {"behind": others, "undecided": [], "seeds_needed": {}}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from search.engine.analysis import front, objective, objectives, ranked
+from search.engine.confirm import groups
 from search.engine.engine import Engine
 from search.history.book import ENDED, Trial
 from search.history.folder import Folder
@@ -100,8 +101,7 @@ def unwanted(engine: Engine) -> Iterator[int]:
     """The trials whose checkpoints nobody can want any more."""
     book = engine.book
     wanted = {trial.number for trial in (*ranked(book)[:BEST], *front(book))}
-    for optimizer in engine.spec.optimizers:
-        wanted |= {trial.number for trial in ranked(book, optimizer)[:1]}
+    wanted |= {trial.number for trials in leading(engine).values() for trial in trials}
     for trial in book.trials.values():
         if trial.state in ENDED and not trial.again and trial.number not in wanted:
             yield trial.number
@@ -118,17 +118,27 @@ def bounds(engine: Engine) -> dict[str, float]:
         return {}
     metric, mode = aims[0]
     lesser = max if mode == "min" else min
-    own = {name: ranked(book, name)[:1] for name in engine.spec.optimizers}
+    each = engine.finalists * engine.spec.replicates
+    own = {name: trials for name, trials in leading(engine).items() if len(trials) >= each}
     return {
-        name: lesser(best[BEST - 1].reports[-1][metric], first.reports[-1][metric])
+        name: lesser(t.reports[-1][metric] for t in (best[BEST - 1], *trials))
         for name, trials in own.items()
-        for first in trials
     }
+
+
+def leading(engine: Engine) -> dict[str, list[Trial]]:
+    """The best of each optimizer, and those of which one is confirmed."""
+    book, confirm = engine.book, engine.spec.confirm
+    found = {name: ranked(book, name)[:1] for name in engine.spec.optimizers}
+    if confirm is not None and confirm.per == "optimizer":
+        for trial in (trial for group in groups(book, confirm) for trial in group):
+            if trial not in found[trial.optimizer]:
+                found[trial.optimizer].append(trial)
+    return found
 
 
 def write_study(engine: Engine, folder: Folder) -> None:
     """Leave the search as an Optuna study, a view for Optuna's own tools."""
     folder.study.unlink(missing_ok=True)
     for arm in engine.arms.all:
-        peers = [t for t in engine.book.stage("search") if t.optimizer in arm.names]
-        arm.sampler.study(peers, folder.study)
+        arm.sampler.study(arm.peers, folder.study)

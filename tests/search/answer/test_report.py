@@ -47,6 +47,8 @@ def test_the_answer_says_what_to_take_then_the_others_then_for_what() -> None:
     row = next(v for v in content["verdicts"] if (v["a"], v["b"]) == ("adam", "sgd"))
     assert row["verdict"] == ("as good" if take["as_good"] else "undecided")
     assert 0 < take["within"] < 0.05
+    assert take["trials"] == [1]
+    assert any(step["run"].endswith("--to DIR --trial 1") for step in content["next"])
 
 
 def test_all_tied_is_an_answer_too_with_the_command_that_decides_and_its_price() -> None:

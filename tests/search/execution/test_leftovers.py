@@ -59,12 +59,16 @@ def test_checkpoints_of_many_trials_take_one_look_at_storage_and_one_deletion(
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
-def test_a_last_checkpoint_is_written_where_it_would_be_kept(mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("confirm", [None, {"seeds": "auto"}, {"seeds": 2, "top": 3}])
+def test_a_last_checkpoint_is_written_where_it_would_be_kept(
+    confirm: dict[str, Any] | None, mode: str, tmp_path: Path
+) -> None:
     spec = make_spec(
         space={"optimizer": ["adam", "sgd"]},
         scheduler={"type": "none"},
         budget={"trials": 40},
         objective={"metric": "val_loss", "mode": mode},
+        confirm=confirm,
     )
     engine, folder, trial = start(spec), Folder(tmp_path / "tiny-000000"), Training()
     sweeper, written = Sweeper(engine, folder), set()
@@ -77,9 +81,10 @@ def test_a_last_checkpoint_is_written_where_it_would_be_kept(mode: str, tmp_path
         while next_one.number in engine.active:
             advance(engine, next_one)
         sweeper()
-    assert len(engine.book.trials) == 40
-    assert set(engine.book.trials) - set(unwanted(engine)) <= written
-    assert len(written) < 30
+    assert len(engine.book.searched) == 40
+    kept = set(engine.book.trials) - set(unwanted(engine))
+    assert kept <= written and len(written) < 30
+    assert {t.source for t in engine.book.stage("confirm")} <= kept  # what may be the answer
 
 
 def test_several_objectives_and_trials_that_may_go_on_keep_their_checkpoints(
