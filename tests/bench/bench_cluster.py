@@ -29,10 +29,10 @@ from search.history.log import History
 
 # seconds of the driver; measured by bench_many.py and bench_scale.py (see search/README.md)
 COSTS = {
-    "Tune, a trial": 0.012,
-    "Tune, a report": 0.002,
-    "recorder, a trial": {"file": 0.0027, "server": 0.036},
-    "recorder, a report": {"file": 0.0002, "server": 0.004},
+    "Tune, a trial": 0.009,
+    "Tune, a report": 0.0016,
+    "recorder, a trial": {"file": 0.0031, "server": 0.0175},
+    "recorder, a report": {"file": 0.0003, "server": 0.0045},
     "a write": {"disk": 0.0004, "s3": 0.03},  # until the storage has answered
 }
 SETUPS = {
@@ -97,7 +97,7 @@ class Cluster:
                 return
             self.pay("Tune", COSTS["Tune, a trial"])
             self.pay("recorder", COSTS["recorder, a trial"][self.tracking])
-            self.pay("storage", 2 * COSTS["a write"][self.storage])  # that it is asked, and begins
+            self.pay("storage", COSTS["a write"][self.storage])  # that it is asked
             self.engine.begin(trial.number)
             self.train(trial)
 

@@ -1,6 +1,6 @@
 """What a search of many trials of one second costs beside their sleep.
 
-    python tests/bench/bench_many.py [--trials 1000] [--slots 16] [--home DIR] [--out FILE]
+    python tests/bench/bench_many.py [--trials 1000] [--slots 16] [--reports 1] [--out FILE]
 
 The trials sleep for their one step (bench's own model in sleeper/), are proposed at random and
 recorded in the embedded MLflow store; Ray has as many CPUs as there are slots, whatever the
@@ -33,18 +33,23 @@ SPEC = Path(__file__).parent / "sleeper" / "spec.yaml"
 EVERY = 0.5  # seconds between looks at the processes
 
 
-def run(trials: int, slots: int, home: Path) -> dict[str, Any]:
+def run(trials: int, slots: int, reports: int, home: Path) -> dict[str, Any]:
     """Run the search and say what it took, per trial where that is what counts."""
     log = home / "sleeper.txt"
     home.mkdir(parents=True, exist_ok=True)
     cpu = (os.cpu_count() or 1) / slots
-    settings = (f"budget.trials={trials}", f"resources={{cpu: {cpu}, concurrent: {slots}}}")
+    settings = (
+        f"budget.trials={trials}",
+        f"trial.steps={reports}",
+        f"resources={{cpu: {cpu}, concurrent: {slots}}}",
+    )
     command = [sys.executable, "-m", "cluster.cli", "run", str(SPEC)]
     env = os.environ | {"DIFFSWEEP_HOME": str(home), "SLEEPER_LOG": str(log)}
+    env |= {"OMP_NUM_THREADS": "1", "SLEEPER_SECONDS": str(1 / reports)}
     began = time.time()
     process = psutil.Popen(
         [*command, *(f"--set={setting}" for setting in settings)],
-        env=env | {"OMP_NUM_THREADS": "1"},
+        env=env,
         stdout=subprocess.DEVNULL,
     )
     used: dict[tuple[int, str], float] = {}
@@ -108,11 +113,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--slots", type=int, default=16)
+    parser.add_argument("--reports", type=int, default=1, help="of each trial, in its second")
     parser.add_argument("--home", type=Path, help="where the search is kept")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        found = run(given.trials, given.slots, given.home or Path(temporary))
+        found = run(given.trials, given.slots, given.reports, given.home or Path(temporary))
     for name, value in found.items():
         print(f"{name:15} {value:10.1f}")
     if given.out:
