@@ -128,6 +128,8 @@ class TrialSettings(Frozen):
         validation examples do not depend on it, so that all trials are compared on the same ones.
         """
         batch_size = chosen.get("batch_size", self.batch_size)
+        if not isinstance(batch_size, int) or batch_size < 1:  # told when all is validated
+            batch_size = self.batch_size
         examples = self.validation_examples or self._affordable_examples()
         shared = self.model_dump() | {
             "batch_size": batch_size,

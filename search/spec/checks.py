@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from search.history.storage import uri_fault
-from search.spec.dimensions import Choices, Knobs, Range
+from search.spec.dimensions import WHOLE_NUMBERS, Choices, Knobs, Range
 from search.spec.shelves import SAMPLERS, SCHEDULERS
 from search.spec.space import WarmupSteps, keeps_lr
 from search.spec.spec import SearchSpec
@@ -112,6 +112,11 @@ def _check_shared(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     some = {"optimizer": {"type": "adam", "lr": 1e-3}}
     for name, dimension in spec.space.shared():
         key, in_steps = name.partition(".")[0], isinstance(spec.space.warmup, WarmupSteps)
+        if name in WHOLE_NUMBERS and isinstance(dimension, Range):
+            given = dimension.low, dimension.high, dimension.step or 1.0
+            if any(number % 1 for number in given):
+                yield ("space", key), "low, high and step have to be whole numbers here"
+                continue
         for end in dimension.ends:
             value: Any = end
             if key == "warmup" and in_steps:

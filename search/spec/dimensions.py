@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from trainable.base.faults import shown
 from trainable.base.shelf import Frozen, Listed
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Value = float | int | str | bool | None
 WHOLE_NUMBERS = frozenset({"batch_size", "warmup.steps"})
 CLOSE = 1e-6  # of a step: rounding
+MOST_STEPS = 10**9  # of a range; more is no grid
 
 
 class Absent(Enum):
@@ -50,16 +52,42 @@ class Range(Frozen):
             )
         if sum([self.log, self.log_from_one, self.step is not None]) > 1:
             raise ValueError("only one of log, log_from_one and step can be set")
+        width = self.high - self.low
+        if self.log_from_one and 1 - self.low == 1 - self.high:
+            raise ValueError(f"1 - low and 1 - high are the same, got {self.low} and {self.high}")
+        if not math.isfinite(width) or (self.log and not math.isfinite(self.high / self.low)):
+            raise ValueError(f"low {self.low} and high {self.high} are too far apart")
+        if self.step is not None and self.step > width * (1 + CLOSE):
+            raise ValueError(f"step {self.step} is more than the range from low to high, {width}")
+        if self.step is not None and width / self.step > MOST_STEPS:
+            raise ValueError(f"step {self.step} makes more than {MOST_STEPS:,} values")
         return self
 
     @property
     def ends(self) -> tuple[Value, ...]:
-        return self.low, self.high
+        return self.low, self.last
 
     @property
     def steps(self) -> int:
         """How many steps fit between the ends; 0 without steps."""
-        return 0 if self.step is None else int((self.high - self.low) / self.step + 1e-9)
+        return 0 if self.step is None else int((self.high - self.low) / self.step + CLOSE)
+
+    @property
+    def last(self) -> float:
+        """The largest value: with steps that do not end at `high`, the last that is below it."""
+        return self.high if self.step is None else self.point(self.steps)
+
+    def point(self, place: int) -> float:
+        """The value after so many steps, in the range whatever rounding does."""
+        assert self.step is not None
+        value = self.low + self.step * min(max(place, 0), self.steps)
+        return self.high if abs(value - self.high) < CLOSE * self.step else value
+
+    def inside(self, value: float) -> float:
+        """The value of the range next to one that rounding, or a sampler, has moved out of it."""
+        if self.step is not None:
+            return self.point(round((value - self.low) / self.step))
+        return min(max(value, self.low), self.high)
 
 
 class Choices(Frozen):
@@ -90,12 +118,24 @@ def to_dimension(given: Any) -> Any:
         if not given:
             raise PydanticCustomError("empty_choices", "a list of choices needs at least one")
         for value in given:
-            if isinstance(value, dict | list | tuple):
-                raise PydanticCustomError(
-                    "choice", "a choice is a number, a text, true, false or null, not a list"
-                )
+            check_value(value)
         return Choices(values=tuple(given))
-    return given if isinstance(given, Range | Choices | Fixed | dict) else Fixed(value=given)
+    if isinstance(given, Range | Choices | Fixed | dict):
+        return given
+    check_value(given)
+    return Fixed(value=given)
+
+
+def check_value(value: Any) -> None:
+    """Raises a fault of the spec for what can be no value, in place of one for each kind of it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PydanticCustomError("not_finite", "must be finite, got {it}", {"it": shown(value)})
+    if value is not None and not isinstance(value, float | int | str | bool):
+        raise PydanticCustomError(
+            "choice",
+            "a value is a number, a text, true, false or null, not {it}",
+            {"it": shown(value)},
+        )
 
 
 Dimension = Annotated[Range | Choices | Fixed, BeforeValidator(to_dimension)]
@@ -103,7 +143,11 @@ Knobs = dict[str, Dimension]
 
 
 def distribution(name: str, dimension: Range | Choices) -> BaseDistribution:
-    """A dimension as Optuna knows it. With log_from_one, Optuna's parameter is 1 - value."""
+    """A dimension as Optuna knows it.
+
+    With log_from_one, Optuna's parameter is 1 - value. With steps it is their number, since what
+    Optuna makes of steps in decimals need not be what they are here.
+    """
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,
@@ -112,14 +156,14 @@ def distribution(name: str, dimension: Range | Choices) -> BaseDistribution:
 
     if isinstance(dimension, Choices):
         return CategoricalDistribution(dimension.values)
-    low, high, log = dimension.low, dimension.high, dimension.log
-    if dimension.step is not None:
-        high = low + dimension.step * dimension.steps  # Optuna wants the last point of the grid
+    low, high, log = dimension.low, dimension.last, dimension.log
     if name in WHOLE_NUMBERS:
         return IntDistribution(int(low), int(high), log=log, step=int(dimension.step or 1))
+    if dimension.step is not None:
+        return IntDistribution(0, dimension.steps)
     if dimension.log_from_one:
         return FloatDistribution(1 - high, 1 - low, log=True)
-    return FloatDistribution(low, high, log=log, step=dimension.step)
+    return FloatDistribution(low, high, log=log)
 
 
 def suggest(trial: OptunaTrial, name: str, dimension: Range | Choices | Fixed) -> Value:
@@ -127,20 +171,19 @@ def suggest(trial: OptunaTrial, name: str, dimension: Range | Choices | Fixed) -
     if isinstance(dimension, Fixed):
         return dimension.value
     value: Value = trial._suggest(name, distribution(name, dimension))
-    return _from_optuna(dimension, value)
+    return from_optuna(name, dimension, value)
 
 
 def between(dimension: Range, quantile: float) -> float:
     """The value at a quantile of a range, in the scale in which it is searched."""
     low, high = dimension.low, dimension.high
     if dimension.log:
-        return float(low * (high / low) ** quantile)
-    if dimension.log_from_one:
-        return float(1 - (1 - low) * ((1 - high) / (1 - low)) ** quantile)
-    if dimension.step is None:
-        return low + (high - low) * quantile
-    place = round((high - low) * quantile / dimension.step)
-    return low + dimension.step * min(place, dimension.steps)
+        value = low * (high / low) ** quantile
+    elif dimension.log_from_one:
+        value = 1 - (1 - low) * ((1 - high) / (1 - low)) ** quantile
+    else:
+        value = low + (high - low) * quantile
+    return dimension.inside(float(value))
 
 
 def quantile_of(dimension: Range, value: float) -> float:
@@ -157,11 +200,25 @@ def quantile_of(dimension: Range, value: float) -> float:
     return (value - low) / (high - low)
 
 
-def _from_optuna(dimension: Range | Choices, value: Value) -> Value:
-    if isinstance(dimension, Range) and dimension.log_from_one:
-        assert isinstance(value, float)
-        return 1 - value
-    return value
+def from_optuna(name: str, dimension: Range | Choices, value: Value) -> Value:
+    """What Optuna's value of its parameter stands for."""
+    if name in WHOLE_NUMBERS or not isinstance(dimension, Range):
+        return value
+    assert isinstance(value, float | int)
+    if dimension.step is not None:
+        return dimension.point(int(value))
+    return dimension.inside(1 - value if dimension.log_from_one else value)
+
+
+def to_optuna(name: str, dimension: Range | Choices, value: Any) -> Value:
+    """Optuna's value for one that was found in the dimension."""
+    if name in WHOLE_NUMBERS or not isinstance(dimension, Range):
+        return cast(Value, value)
+    if dimension.step is not None:
+        return round((value - dimension.low) / dimension.step)
+    if dimension.log_from_one:
+        return min(max(1 - value, 1 - dimension.high), 1 - dimension.low)
+    return cast(Value, value)
 
 
 def found_in(name: str, dimension: Range | Choices, value: Value) -> Value | Absent:
@@ -177,7 +234,7 @@ def found_in(name: str, dimension: Range | Choices, value: Value) -> Value | Abs
     if step is None:
         return value
     place = round((value - dimension.low) / step)
-    point = dimension.low + step * place
+    point = dimension.low + step * place if dimension.step is None else dimension.point(place)
     if abs(point - value) > CLOSE * step or (dimension.step and place > dimension.steps):
         return ABSENT
     return int(point) if whole else point

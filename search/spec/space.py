@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic_core import PydanticCustomError
 
 from search.spec.dimensions import (
     ABSENT,
@@ -22,8 +23,10 @@ from search.spec.dimensions import (
     found_in,
     suggest,
     to_dimension,
+    to_optuna,
 )
 from search.spec.priors import DEFAULT_KNOBS, PUBLISHED
+from trainable.base.faults import shown
 from trainable.base.shelf import Frozen
 from trainable.config import Steps, TrialConfig, TrialSettings
 from trainable.optimizers.shelf import OPTIMIZERS
@@ -54,6 +57,10 @@ def _optimizers(given: Any) -> Any:
     if isinstance(given, str):
         given = [given]
     if isinstance(given, list):
+        for index, name in enumerate(given):
+            if not isinstance(name, str) or name in given[:index]:
+                fault = "an optimizer is named once, got {it}"
+                raise PydanticCustomError("name", fault, {"it": shown(name)})
         given = {name: {} for name in given}
     if not isinstance(given, dict):
         return given
@@ -180,8 +187,7 @@ class Space(Frozen):
             found = found_in(name, dimension, value)
             if found is ABSENT:
                 return None
-            from_one = isinstance(dimension, Range) and dimension.log_from_one
-            params[name] = 1 - value if from_one else found
+            params[name] = to_optuna(name, dimension, found)
         return params
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from trainable.base.errors import BadInput
 from trainable.base.faults import in_words, shown
@@ -37,18 +39,22 @@ class Document:
             BadInput: it is no assignment, or leads through something that is no mapping.
         """
         path, equals, text = assignment.partition("=")
-        if not equals or not all(path.split(".")):
+        rest = path.split(".")
+        if not equals or not all(rest):
             raise BadInput(f"--set {assignment}: expected KEY=VALUE, as in trial.steps=500")
-        where = self.data
-        *parents, last = path.split(".")
-        for key in parents:
+        where, keys = self.data, []
+        while True:
+            key, rest = _next_key(where, rest)
+            keys.append(key)
+            if not rest:
+                break
             if where.get(key) is None:
                 where[key] = {}
             where = where[key]
             if not isinstance(where, dict):
                 raise BadInput(f"--set {assignment}: '{key}' holds {shown(where)}, not a mapping")
-        where[last] = parse(text, f"--set {assignment}").data
-        self.overrides[(*parents, last)] = f"--set {assignment}"
+        where[key] = parse(text, f"--set {assignment}").data
+        self.overrides[tuple(keys)] = f"--set {assignment}"
 
     def locate(self, path: KeyPath) -> str:
         """`file:line:column` of the deepest part of the path that stands in the file, or the flag
@@ -93,6 +99,20 @@ class Document:
         return tuple(path)
 
 
+def _next_key(where: dict[str, Any], parts: list[str]) -> tuple[str, list[str]]:
+    """The first key of a path that was cut at its dots, and what comes after it.
+
+    A key may hold dots itself: it is the longest that is there, or else code of one's own,
+    package.module:attribute, to its end.
+    """
+    for end in range(len(parts), 1, -1):
+        if (key := ".".join(parts[:end])) in where:
+            return key, parts[end:]
+    own = next((end for end, part in enumerate(parts, start=1) if ":" in part), 1)
+    own = 1 if parts[0] in where else own
+    return ".".join(parts[:own]), parts[own:]
+
+
 def read(path: Path) -> Document:
     """Read a YAML file that holds a mapping.
 
@@ -129,8 +149,11 @@ def parse(text: str, name: str) -> Document:
             problem = f"the key '{key[1]}' is here twice"
             first = _first_use(text, key[1], line)
         raise BadInput(f"{name}: line {line}: {problem}{first}") from error
-    except YAMLError as error:
-        raise BadInput(f"{name}: not readable as YAML: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise BadInput(f"{name}: nested more than {MAX_DEPTH} deep") from error
+    except Exception as error:  # YAMLError, and what its reader raises at values that are none
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"{name}: not readable as YAML: {why}") from error
     positions: dict[KeyPath, Position] = {}
     return Document(name, _plain(loaded, (), positions, name), positions)
 
@@ -156,10 +179,23 @@ def _plain(node: Any, path: KeyPath, positions: dict[KeyPath, Position], name: s
         return [_plain(v, (*path, i), positions, name) for i, v in enumerate(node)]
     if isinstance(node, str):
         return _fill(str(node), name, path)
-    for kind in (bool, int, float):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
+    if node is None or isinstance(node, bool):
+        return node
+    if isinstance(node, ScalarBoolean):  # one with an anchor, which is an int otherwise
+        return bool(node)
+    if isinstance(node, float):
+        return float(node)
+    if isinstance(node, int):
+        if abs(node) >= 2**63:
+            raise BadInput(f"{name}: {_key(path)}too large a number, beyond 2^63")
+        return int(node)
+    if isinstance(node, date):
+        return str(node)  # YAML 1.2 has no dates: what stands there is a text
+    raise BadInput(f"{name}: {_key(path)}expected plain YAML, got {type(node).__name__}")
+
+
+def _key(path: KeyPath) -> str:
+    return f"{'.'.join(map(str, path))}: " if path else ""
 
 
 def _fill(text: str, name: str, path: KeyPath) -> Any:

@@ -55,7 +55,8 @@ def check_finite(x: np.ndarray, name: str, what: str = "") -> None:
 def as_float32(x: np.ndarray) -> np.ndarray:
     """The same numbers as float32, where those that are too large for it are infinite."""
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(x, dtype=np.float32)
+        single: np.ndarray = np.ascontiguousarray(x, dtype=np.float32)
+    return single
 
 
 def as_float64(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -64,10 +65,11 @@ def as_float64(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     Nanoseconds are such. What is standardised does not depend on where it is counted from.
     """
     if x.dtype.kind not in "iu" or not x.size or max(int(x.max()), -int(x.min())) < 2**53:
-        return x.astype(np.float64)
+        return np.asarray(x, np.float64)
     lowest = x.min(axes, keepdims=True)
-    above = x.astype(np.uint64) - lowest.astype(np.uint64)  # exact, since it wraps around
-    return above.astype(np.float64)
+    above = x.astype(np.uint64) - lowest.astype(np.uint64)  # exact, as it wraps
+    exact: np.ndarray = above.astype(np.float64)
+    return exact
 
 
 def check_labels(

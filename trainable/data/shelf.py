@@ -9,7 +9,6 @@ from pydantic import Discriminator, Field, StringConstraints, model_validator
 from trainable.base.shelf import OWN, Entry, Frozen, Listed, Own, any_of, by_name, tag
 
 Layout = Literal["channels_first", "channels_last"]  # of images
-Layout = Literal["channels_first", "channels_last"]  # of images
 Text = Annotated[str, StringConstraints(min_length=1)]
 Delimiter = Annotated[str, StringConstraints(pattern=r'^[^"\r\n]$')]
 

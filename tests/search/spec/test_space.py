@@ -18,6 +18,7 @@ from search.spec.dimensions import (
     distribution,
     found_in,
     quantile_of,
+    to_optuna,
 )
 from search.spec.space import DEFAULT_KNOBS, PUBLISHED, Space, baselines, choice_of, settings
 from trainable.config import TrialSettings
@@ -250,7 +251,8 @@ def test_a_range_with_steps_has_the_points_of_its_grid_alone(
     dimension = Range(**{key: float(number) for key, number in given.items()})
     assert found_in(name, dimension, value) == found
     if found is not ABSENT:
-        distribution(name, dimension).to_internal_repr(found)
+        kind = distribution(name, dimension)
+        assert kind._contains(kind.to_internal_repr(to_optuna(name, dimension, found)))
 
 
 @pytest.mark.parametrize(
