@@ -17,6 +17,7 @@ from trainable.config import TrialConfig
 from trainable.diffusion.process import build_process
 from trainable.diffusion.sampling import draw
 from trainable.models.build import build_model
+from trainable.models.shelf import ModelConfig
 
 CONFIG, WEIGHTS = "config.yaml", "model.safetensors"
 
@@ -58,12 +59,9 @@ class Exported:
         self.model = self._load(folder / WEIGHTS) if network is None else network
 
     def _load(self, path: Path) -> nn.Module:
-        with safe_open(path, "pt", device=str(self.device)) as file:
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         use_code(folder for folder in self.config.code if Path(folder).is_dir())
-        model = build_model(self.config.model, self.examples, self.process.time_scale)
-        model.load_state_dict(weights)
-        return model.to(self.device).eval()
+        scale = self.process.time_scale
+        return load_network(self.config.model, self.examples, scale, path, self.device)
 
     @torch.no_grad()
     def sample(self, count: int, steps: int = 40, seed: int = 0, labels: Any = None) -> Tensor:
@@ -101,3 +99,14 @@ class Exported:
         if given.is_floating_point() or not known:
             raise ValueError(f"labels: want {count} classes from 0 to {classes - 1}")
         return given.long()
+
+
+def load_network(
+    model: ModelConfig, examples: Examples, time_scale: float, path: Path, device: torch.device
+) -> nn.Module:
+    """A new network with the weights of an export in it."""
+    with safe_open(path, "pt", device=str(device)) as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    network = build_model(model, examples, time_scale)
+    network.load_state_dict(weights)
+    return network.to(device).eval()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
+from trainable.base.described import described
 from trainable.base.shelf import load, told
 from trainable.config import TrialSettings
 from trainable.data.augment import Augment
@@ -29,7 +31,16 @@ def try_model(settings: TrialSettings, data: Data) -> None:
     scale = build_process(settings.diffusion, cpu).time_scale
     inputs = two_examples(data)
     try:
-        model = build_model(settings.model, data, scale).eval()
+        model = build_model(settings.model, data, scale)
+        if not isinstance(model, nn.Module):
+            raise ValueError(f"{name} returned {described(model)}, want a torch.nn.Module")
+        lazy = [n for n, w in model.named_parameters() if isinstance(w, UninitializedParameter)]
+        if lazy:
+            raise ValueError(
+                f"{name}: the shape of {lazy[0]} is not known before its first call; give lazy "
+                "modules their sizes"
+            )
+        model.eval()
     except ValueError as error:
         raise ValueError(f"trial.model: {error}") from error
     except Exception as error:
@@ -42,11 +53,16 @@ def try_model(settings: TrialSettings, data: Data) -> None:
         return
     try:
         answer = model(*inputs)
-        shape = answer.shape
     except Exception as error:
         raise ValueError(
             f"trial.model: {name} fails on examples of shape {data.shape}: {told(error)}"
         ) from error
+    if not isinstance(answer, Tensor) or not answer.is_floating_point():
+        raise ValueError(
+            f"trial.model: {name} answers {described(answer)}, want a tensor of floats with shape "
+            f"{tuple(inputs[0].shape)}"
+        )
+    shape = answer.shape
     if shape != inputs[0].shape:
         raise ValueError(
             f"trial.model: {name} answers shape {tuple(shape[1:])} to examples of shape "

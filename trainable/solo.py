@@ -16,6 +16,7 @@ from trainable.data.loading import load_data
 from trainable.data.parts import Data
 from trainable.preflight import try_model, try_optimizer
 from trainable.quality.measure import finish, try_features
+from trainable.rehearsal import rehearse
 from trainable.report import next_report, report
 from trainable.train import TrainState, train_until
 
@@ -70,19 +71,22 @@ def begin(config: TrialConfig, out: Path | None) -> TrainState:
         use_code(config.code)
         check_device(config.device)
         data = load_data(config.dataset)
-        try_settings(config, [config.optimizer.type], data)
+        try_settings(config, [config], data)
         return TrainState(config, data)
     except ValueError as error:
         raise BadInput(str(error)) from error
 
 
-def try_settings(settings: TrialSettings, optimizers: Iterable[str], data: Data) -> None:
-    """Try model, optimizers and features once.
+def try_settings(settings: TrialSettings, configs: Iterable[TrialConfig], data: Data) -> None:
+    """Try model and features once, and a trial in small of each config.
 
     Raises:
         ValueError: one of them won't do; the message says why.
     """
+    configs = list(configs)
     try_model(settings, data)
-    for name in optimizers:
-        try_optimizer(name, settings.device)
+    for config in configs:
+        try_optimizer(config.optimizer.type, settings.device)
     try_features(settings, data)
+    for config in configs:
+        rehearse(config, data)

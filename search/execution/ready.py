@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from search.engine.sampler import Sampler
 from search.errors import BadInput
 from search.execution.joined import Place, Ray
 from search.history.folder import Folder
@@ -15,8 +16,10 @@ from search.history.home import Home, refresh
 from search.history.lease import is_driven, lease_age
 from search.history.log import read_book
 from search.history.storage import space_fault
+from search.spec.space import baselines
 from search.spec.spec import SearchSpec
 from trainable.base.shelf import use_code
+from trainable.config import TrialConfig
 from trainable.data.loading import load_data
 from trainable.data.parts import Data
 
@@ -65,9 +68,18 @@ def try_trial(spec: SearchSpec, data: Data) -> None:
 
     settings = spec.trial.model_copy(update={"device": spec.device})
     try:
-        try_settings(settings, spec.optimizers, data)
+        try_settings(settings, [first_config(spec, name) for name in spec.optimizers], data)
     except ValueError as error:
         raise BadInput(str(error)) from error
+
+
+def first_config(spec: SearchSpec, name: str) -> TrialConfig:
+    """The first trial of an optimizer: its published default, or else a draw from its space."""
+    known = baselines(spec.space, spec.trial, spec.baselines)
+    chosen = next((choice for choice in known if choice["optimizer"] == name), None)
+    chosen = chosen or Sampler(spec.space, [name], "random").spread(0, name, 0, 1)
+    assert chosen is not None  # nothing was tried yet
+    return spec.resolve(chosen)
 
 
 def completed_spec(spec: SearchSpec, data: Data) -> SearchSpec:

@@ -12,12 +12,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from search.engine.sampler import Sampler
 from search.errors import BadInput, SearchFailed
 from search.execution.local import concurrency
-from search.execution.ready import read_data, try_trial
+from search.execution.ready import first_config, read_data, try_trial
 from search.forecast.plan import plan
-from search.spec.space import baselines
 from search.spec.spec import SearchSpec
 from trainable.actor import checkpoint
 from trainable.base.device import free_memory, pick_device
@@ -65,15 +63,6 @@ def smoke(spec: SearchSpec) -> dict[str, Any]:
         "workers": spec.resources.workers,
         "estimated_seconds": seconds,
     }
-
-
-def first_config(spec: SearchSpec, name: str) -> TrialConfig:
-    """The first trial of an optimizer: its published default, or else a draw from its space."""
-    known = baselines(spec.space, spec.trial, spec.baselines)
-    chosen = next((choice for choice in known if choice["optimizer"] == name), None)
-    chosen = chosen or Sampler(spec.space, [name], "random").spread(0, name, 0, 1)
-    assert chosen is not None  # nothing was tried yet
-    return spec.resolve(chosen)
 
 
 def model_notes(spec: SearchSpec, data: Data) -> list[str]:

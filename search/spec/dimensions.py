@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -213,12 +213,14 @@ def from_optuna(name: str, dimension: Range | Choices, value: Value) -> Value:
 def to_optuna(name: str, dimension: Range | Choices, value: Any) -> Value:
     """Optuna's value for one that was found in the dimension."""
     if name in WHOLE_NUMBERS or not isinstance(dimension, Range):
-        return cast(Value, value)
+        same: Value = value
+        return same
+    number: float = value
     if dimension.step is not None:
-        return round((value - dimension.low) / dimension.step)
+        return round((number - dimension.low) / dimension.step)
     if dimension.log_from_one:
-        return min(max(1 - value, 1 - dimension.high), 1 - dimension.low)
-    return cast(Value, value)
+        return min(max(1 - number, 1 - dimension.high), 1 - dimension.low)
+    return number
 
 
 def found_in(name: str, dimension: Range | Choices, value: Value) -> Value | Absent:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -35,21 +34,11 @@ def export_best(folder: Folder, book: Book, to: Path) -> Trial:
 
 def write_export(folder: Folder, book: Book, trial: Trial, to: Path, form: str = "yaml") -> None:
     """Write one trial's export; with `hf-args` also the flags of diffusers' script."""
-    from safetensors.torch import save_file
-
-    from trainable.actor.checkpoint import read_kind, read_weights
+    from trainable.actor.checkpoint import write_weights
 
     to.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder.checkpoint(trial.number)
-    weights = read_weights(checkpoint, trial.reports[-1]["weights"])
-    save_file(  # copies, since safetensors refuses tensors that share memory
-        {key: tensor.contiguous().clone() for key, tensor in weights.items()},
-        to / "model.safetensors",
-        metadata=read_kind(checkpoint),
-    )
-    mask = os.umask(0)
-    os.umask(mask)
-    (to / "model.safetensors").chmod(0o666 & ~mask)  # safetensors makes it readable by us alone
+    weights = trial.reports[-1]["weights"]
+    write_weights(folder.checkpoint(trial.number), weights, to / "model.safetensors")
     (to / "config.yaml").write_text(yaml_text(trial.config))
     (to / "metrics.json").write_text(json.dumps(metrics_of(book, trial), indent=2) + "\n")
     grid = folder.grid(trial.number)

@@ -222,7 +222,7 @@ def why(trial: Trial) -> dict[str, str]:
     """What there is to read about a trial that has ended, as tags."""
     tags = {"mlflow.note.content": describe_trial(trial)}
     if trial.why:
-        tags["diffsweep.why"] = trial.why[-5000:]
+        tags["diffsweep.why"] = trial.why[:5000]
     if trial.reports and (error := trial.reports[-1].get("quality_error")):
         tags["diffsweep.quality_error"] = error[:5000]
     return tags

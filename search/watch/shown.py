@@ -90,10 +90,12 @@ def how_to_add(search: str, why: str | None) -> str:
 
 
 def show_failures(console: Console, failed: Sequence[dict[str, Any]]) -> None:
-    """A line for each trial that failed: the last of what it said."""
+    """A line for each trial that failed: why it did."""
     for row in failed:
-        last_line = (row["why"] or "").strip().splitlines()[-1:]
-        text = f"{row['optimizer']}-{row['trial']} failed: {''.join(last_line)}"
+        lines = (row["why"] or "").strip().splitlines() or [""]
+        # before causes were told, a reason was the end of a traceback
+        old = "Traceback" in lines[0] or lines[0].partition(": ")[2].startswith("  File")
+        text = f"{row['optimizer']}-{row['trial']} failed: {lines[-1 if old else 0]}"
         console.print(text, style="red", highlight=False, markup=False)
 
 

@@ -13,7 +13,7 @@ ROOMS = {
     "trainable": (
         *("base", "metrics", "parallel", "data", "data.loaders", "models", "diffusion"),
         *("optimizers", "config", "config_file", "exported", "contract", "preflight", "train"),
-        *("report", "quality", "actor", "solo", "__main__"),
+        *("report", "quality", "actor", "rehearsal", "solo", "__main__"),
     ),
     "search": (
         *(

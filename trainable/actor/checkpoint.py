@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from trainable.actor.kept import CHECKPOINT
+from trainable.base.described import described
 from trainable.base.durable import replacing
 from trainable.base.tensors import place_of
 from trainable.models.finetune import merged
@@ -84,9 +86,29 @@ def read_weights(path: Path, weights: str) -> dict[str, torch.Tensor]:
     """
     content = torch.load(path, map_location="cpu", weights_only=True)
     model: dict[str, torch.Tensor] = content["model"]
+    for name, own in model.items():
+        if not isinstance(own, torch.Tensor):
+            raise ValueError(
+                f"its state holds '{name}', {described(own)}, and weights are tensors; keep it in "
+                "a buffer, or out of the state"
+            )
     named = content["emas"].get(weights, content["evaluated"])
     values = {place_of(model[name]): value for name, value in named.items()}
     return merged({name: values.get(place_of(own), own) for name, own in model.items()})
+
+
+def write_weights(path: Path, weights: str, to: Path) -> None:
+    """Write the weights of a checkpoint, and what they need to know of their data, for others."""
+    from safetensors.torch import save_file
+
+    save_file(  # copies, since safetensors refuses tensors that share memory
+        {k: tensor.contiguous().clone() for k, tensor in read_weights(path, weights).items()},
+        to,
+        metadata=read_kind(path),
+    )
+    mask = os.umask(0)
+    os.umask(mask)
+    to.chmod(0o666 & ~mask)  # safetensors makes it readable by us alone
 
 
 def read_kind(path: Path) -> dict[str, str]:

@@ -21,7 +21,7 @@ from trainable.actor.kept import GRID, Kept, Superseded
 from trainable.actor.output import capture
 from trainable.base.device import free_memory, limit_memory, settle
 from trainable.base.durable import fault_of_the_disk
-from trainable.base.shelf import use_code
+from trainable.base.shelf import cause, use_code
 from trainable.base.storage import StorageError
 from trainable.config import TrialConfig
 from trainable.data.parts import Data
@@ -32,6 +32,7 @@ from trainable.train import TrainState, train_until
 
 # of the CPU; of CUDA outside PyTorch's allocator; of cuBLAS and its like
 NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+MOST_TEXT = 4000  # letters of a traceback that go with its cause
 LOST_EVERY = 3600.0  # seconds between two losses of a process, on hosts that come and go
 
 
@@ -172,9 +173,10 @@ class Training:
 
     def fail(self, error: Exception) -> None:
         """Keep what went wrong as this trial's result, and let go of its memory."""
-        why = "".join(traceback.format_exception(error)[-6:])
+        text = "".join(traceback.format_exception(error))
         with suppress(OSError):  # the disk may be full
-            print(why, flush=True)
+            print(text, flush=True)
+        why = f"{cause(error)}\n{text[-MOST_TEXT:]}"
         kind = "oom" if is_out_of_memory(error) else "code"
         if isinstance(error, GangBroken):
             kind = "lost"

@@ -92,7 +92,27 @@ def told(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]}{place_of(error)}"
 
 
-def place_of(error: Exception) -> str:
+def cause(error: BaseException) -> str:
+    """Why something failed, on one line: what the message begins with, and what it came from."""
+    first, root = error, error
+    seen = {id(root)}
+    while before := root.__cause__ or (None if root.__suppress_context__ else root.__context__):
+        if id(before) in seen:
+            break
+        seen.add(id(before))
+        root = before
+    said = begins(first) + place_of(first)
+    inner = begins(root)
+    return said if inner in said else f"{said}, from {inner}{place_of(root)}"
+
+
+def begins(error: BaseException) -> str:
+    """An error by its type and the first line of its message; what comes after is advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no message'}"
+
+
+def place_of(error: BaseException) -> str:
     """The last line of the user's own code in a traceback, else of an installed package's."""
     frames = [
         (Path(frame.f_code.co_filename), line)

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from trainable.base.described import described
 from trainable.base.shelf import load
 from trainable.base.tensors import scaled, view
 from trainable.data.batch import Batch
@@ -58,9 +59,10 @@ class OwnObjective:
         """The loss with the given source of randomness."""
         examples = x0 if labels is None else (x0, labels)
         answer: Tensor = self.function(network, examples, generator)
-        if not isinstance(answer, Tensor) or answer.ndim:
-            got = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer)
-            raise ValueError(f"trial.loss: {self.target} answers {got}, need a scalar tensor")
+        if not isinstance(answer, Tensor) or answer.ndim or answer.is_complex():
+            raise ValueError(
+                f"trial.loss: {self.target} answers {described(answer)}, need a scalar tensor"
+            )
         return answer
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from trainable.base.described import described
 from trainable.base.shelf import told
 from trainable.optimizers.eight_bit import EightBit
 from trainable.optimizers.entry import OptimizerEntry
@@ -38,10 +39,17 @@ def build_optimizer(
         matrices = [weight for name, weight in trained.items() if name in hidden]
         rest = [weight for name, weight in trained.items() if name not in hidden]
         weights = config.groups(matrices, rest)
+    arguments = config.arguments(steps)
+    if any(weight.is_complex() for weight in trained.values()) and arguments.get("fused"):
+        arguments["fused"] = False  # torch's fused steps take real weights alone
     try:
-        optimizer: Optimizer = config.load()(weights, **config.arguments(steps))
+        optimizer = config.load()(weights, **arguments)
     except Exception as error:
         raise ValueError(f"optimizer {config.type}: {told(error)}") from error
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(
+            f"optimizer {config.type}: returned {described(optimizer)}, want a torch Optimizer"
+        )
     return optimizer
 
 
