@@ -119,8 +119,10 @@ def in_folder(folder: Path) -> list[psutil.Process]:
     for pid in psutil.pids():
         try:
             place = os.readlink(f"/proc/{pid}/cwd")
+            if not f"{place}/".startswith(f"{folder}/"):
+                continue
             one = psutil.Process(pid)
-            if Path(place).is_relative_to(folder) and one.status() != psutil.STATUS_ZOMBIE:
+            if one.status() != psutil.STATUS_ZOMBIE:
                 found.append(one)
         except (OSError, psutil.NoSuchProcess):  # it has ended
             continue
@@ -156,7 +158,7 @@ def wait_until(ready: Callable[[], bool], seconds: float) -> bool:
     while not ready():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)
+        time.sleep(0.1)
     return True
 
 
