@@ -15,6 +15,7 @@ from search.history.lock import DriverLock
 from search.history.pieces import HISTORY
 from search.history.pulling import pull
 from search.history.storage import check_local, uri_fault, where
+from trainable.base.durable import replace
 from trainable.base.faults import nearest
 from trainable.base.opening import open_storage
 from trainable.base.storage import AT_ONCE, StorageError
@@ -30,6 +31,11 @@ def refresh(folder: Folder) -> None:
         pull(folder)
     except StorageError as error:
         logger.warning("%s: as it was when the storage was last seen: %s", folder.id, error)
+
+
+def is_known(folder: Folder) -> bool:
+    """Whether a search was begun here, or brought here: its folder alone may be a dead one's."""
+    return folder.storage_uri.exists() or folder.lock.exists()
 
 
 class Home:
@@ -72,7 +78,7 @@ class Home:
             if id or not folder.path.exists():
                 folder.path.mkdir(parents=True, exist_ok=True)
                 if storage is not None:
-                    folder.storage_uri.write_text(storage)
+                    replace(folder.storage_uri, storage.encode())
                 return folder
 
     def searches(self) -> Iterator[Folder]:
@@ -95,16 +101,15 @@ class Home:
     def _adopted(self, name: str) -> Folder:
         """A search's folder; made, as a working copy of what is in storage, if it is not here."""
         folder = Folder(self.path / name)
-        if self.storage is not None and not folder.path.exists():
-            folder.path.mkdir(parents=True)
-            folder.storage_uri.write_text(self.storage)
+        if self.storage is not None and not is_known(folder):
+            replace(folder.storage_uri, self.storage.encode())
         return folder
 
     def _exactly(self, name: str) -> Folder | None:
         """The search with this id, without a look at any other."""
         if not ID.match(name):
             return None
-        elsewhere = self.storage is not None and not (self.path / name).exists()
+        elsewhere = self.storage is not None and not is_known(Folder(self.path / name))
         if elsewhere and not open_storage(str(self.storage)).sub(name).names(HISTORY):
             return None
         folder = self._adopted(name)

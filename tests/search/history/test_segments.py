@@ -432,6 +432,19 @@ def test_a_search_is_found_in_storage_with_an_empty_home(
     assert [path.name for path in home.path.iterdir()] == [ID]
 
 
+def test_a_folder_that_a_killed_command_left_empty_hides_no_search(
+    machine: Machine, shared: FolderStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with driving(machine("one")) as history:
+        start(history)
+    monkeypatch.setenv("DIFFSWEEP_STORAGE", shared.uri)
+    for number, look in enumerate((lambda home: home.find(ID), lambda home: home.searches())):
+        home = Home(tmp_path / f"other-{number}")
+        (home.path / ID).mkdir(parents=True)
+        look(home)
+        assert [found.id for found in home.searches()] == [ID]
+
+
 def test_with_the_storage_away_the_working_copy_tells_what_it_knows(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
