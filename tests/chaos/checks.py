@@ -59,6 +59,7 @@ def check_trials(folder: Folder) -> None:
         assert clock == sorted(set(clock)), f"trial {trial.number} reported {clock}"
         if trial.state == "complete":
             assert trial.samples == trial.full_samples, trial
+            assert folder.grid(trial.number).exists(), f"no samples of trial {trial.number}"
 
 
 def check_decisions(path: Path) -> None:

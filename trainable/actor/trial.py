@@ -131,11 +131,10 @@ class Training:
         finished = state.samples >= state.config.samples
         if finished and state.diverged_at is None:
             metrics = finish(state, metrics, self.folder / GRID)
+            self.keep_grid()  # first, since who goes on from the checkpoint draws none
         if state.diverged_at is None and self.is_wanted(metrics, finished, at_rung):
             self.write_checkpoint(metrics)
         self.reports = [*self.reports, metrics][-checkpoint.TAIL :]
-        if self.kept is not None and finished and (grid := self.folder / GRID).exists():
-            self.kept.storage.upload(grid, GRID)
         if self.kept is not None and (at_rung or finished):
             self.kept.wait()  # it may go on from there elsewhere, as soon as this is reported
         return metrics
@@ -143,6 +142,11 @@ class Training:
     def result(self, metrics: dict[str, Any]) -> dict[str, Any]:
         assert self.state is not None
         return {"report": metrics, "finished": metrics["samples"] >= self.state.config.samples}
+
+    def keep_grid(self) -> None:
+        """Bring the picture of its samples to storage, where there is one."""
+        if self.kept is not None and (grid := self.folder / GRID).exists():
+            self.kept.storage.upload(grid, GRID)
 
     def is_wanted(self, metrics: dict[str, Any], finished: bool, at_rung: bool) -> bool:
         """Whether somebody may go on from here, or take these weights."""

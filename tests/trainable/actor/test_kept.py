@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.specs import make_config
 
-from trainable.actor.kept import Kept, Superseded, saved, whole
+from trainable.actor.kept import GRID, Kept, Superseded, saved, whole
 from trainable.actor.trial import DiffusionTrial, Training
 from trainable.base.folder import FolderStorage
 from trainable.base.storage import StorageError
@@ -168,6 +168,23 @@ def test_reports_that_a_driver_lost_with_its_host_are_made_again(
         assert [trial.step()["report"] for _ in again] == again
     after = trial.step()["report"]
     assert after["step"] == made[2]["step"] + (made[2]["step"] - made[1]["step"])
+
+
+def test_the_samples_are_there_before_the_checkpoint_from_which_nobody_draws_them(
+    storage: FolderStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = begun(storage, tmp_path, known=0)
+    seen: dict[int, bool] = {}  # samples seen -> whether the picture was there
+    put = Kept.put
+
+    def watched(kept: Kept, path: Path, samples: int) -> None:
+        seen[samples] = GRID in storage.names()
+        put(kept, path, samples)
+
+    monkeypatch.setattr(Kept, "put", watched)
+    while not trial.step()["finished"]:
+        assert not any(seen.values())
+    assert seen[max(seen)] and max(seen) == trial.state.config.samples
 
 
 @pytest.mark.parametrize(("save", "wait"), [(0.02, 12), (0.5, 60), (8, 240)])  # seconds
