@@ -209,7 +209,7 @@ def _through(book: Book, pairs: Iterable[Pair], wanted: Confirm) -> bool:
 
 def _undecided(book: Book, wanted: Confirm, look: int) -> list[Trial]:
     """The winners that train on more seeds after a look: the best, and who may yet be decided."""
-    from search.judging.looks import AUTO_SEEDS, judge
+    from search.judging.looks import judge
 
     everyone, looks = winners(book, wanted), looks_for(book, wanted)
     losses = {str(t.number): losses_of(book, t) for t in everyone if not diverged(book, t)}
@@ -220,7 +220,8 @@ def _undecided(book: Book, wanted: Confirm, look: int) -> list[Trial]:
     if known is None:
         return []
     if wanted.seeds == "auto":
-        names = known.going_on(AUTO_SEEDS[-1], looks[AUTO_SEEDS[-1]])
+        last = max(looks)
+        names = known.going_on(last, looks[last])
     else:  # whoever asks for more by hand has hope
         names = [known.best, *known.undecided] if known.undecided else []
     return [trial for trial in everyone if str(trial.number) in names]

@@ -264,6 +264,19 @@ def test_after_auto_more_seeds_by_hand_are_for_the_undecided_alone(
     assert {t.config["seed"] for t in more} >= {13, 14}
 
 
+@pytest.mark.parametrize(("first", "most"), [(3, 12), (14, 14)])
+def test_auto_after_a_number_of_seeds_goes_on_from_there(
+    first: int, most: int, begin: Begin, tmp_path: Path
+) -> None:
+    path = tmp_path / "history.jsonl"
+    auto(begin(spec_with({"seeds": first}), path), noise=0.004, sgd=0.212)
+    engine = begin(spec_with({"seeds": "auto"}), path)
+    auto(engine, noise=0.004, sgd=0.212)
+    judged = {t.config["seed"] for t in engine.book.stage("confirm") if t.config["seed"] < 1000}
+    assert set(range(1, first + 1)) <= judged <= set(range(1, most + 1))
+    assert standing(engine.book, 0.01).judged is not None
+
+
 @pytest.mark.parametrize("done", range(0, 15, 2))
 def test_a_confirmation_by_auto_goes_on_where_its_driver_died(
     done: int, begin: Begin, tmp_path: Path
