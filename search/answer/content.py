@@ -20,12 +20,10 @@ from search.answer.standing import (
     Contender,
     Standing,
     confirmed,
-    seconds,
-    spent,
     standing,
 )
 from search.answer.wording import answer, how_sure, sentence_at_equal_time
-from search.engine.analysis import by_optimizer, objective, pareto, ranked
+from search.engine.analysis import by_optimizer, objective, pareto, ranked, seconds, spent
 from search.engine.confirm import (
     asked_for,
     planned,
@@ -277,6 +275,7 @@ def _confirm_trial(trial: Trial, stood: Standing) -> dict[str, Any]:
         "contender": names.get(trial.source or 0),
         "optimizer": trial.optimizer,
         "seed": trial.config["seed"],
+        "steps": trial.config["steps"],
         "state": trial.shown,
         "seconds": seconds(trial),
         **kept,

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from search.answer.drawing import WIDTH, Context, legend_above, looks, loss_axis
-from search.answer.standing import Contender, spent, standing
-from search.engine.analysis import objective, ranked
+from search.answer.standing import Contender, standing
+from search.engine.analysis import objective, ranked, spent
 from search.engine.confirm import test_metric
 from search.history.book import Book
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from search.engine.analysis import objective
+from search.engine.analysis import objective, seconds
 from search.engine.confirm import (
+    STEADY,
     asked_for,
     confirmations,
     looks_for,
     overlap_of,
     replicates_of,
+    reruns_of,
     seeds_of,
     seeds_of_each,
     test_metric,
@@ -26,7 +28,6 @@ from search.judging.looks import Judged, judge, looks_of
 from search.spec.spec import Confirm
 
 QUALITY = {"quality_mmd": "min", "quality_fd": "min"}
-STEADY = ("constant", "inv_sqrt")  # lr_schedules that don't know where the budget ends
 
 
 @dataclass
@@ -41,11 +42,17 @@ class Contender:
     trials: dict[int, Trial] = field(default_factory=dict)  # complete ones by seed
     diverged: list[Trial] = field(default_factory=list)
     lost: list[Trial] = field(default_factory=list)  # failed by themselves, but not by diverging
+    reruns: dict[int, Trial] = field(default_factory=dict)  # for as long as the fastest took
 
     @property
     def source(self) -> Trial:
         """The winner, of several the best."""
         return self.sources[0]
+
+    @property
+    def decays(self) -> bool:
+        """Whether its learning rate falls towards the end of its budget."""
+        return any(trial.config["lr_schedule"] not in STEADY for trial in self.sources)
 
     @property
     def seconds_per_step(self) -> float:
@@ -109,11 +116,7 @@ class Standing:
 
     def values(self, metric: str) -> dict[str, list[float]]:
         """The last value of a metric by contender, in the units that all completed."""
-        return {c.name: self.by_unit(c.values(metric)) for c in self.contenders}
-
-    def by_unit(self, values: Mapping[int, float]) -> list[float]:
-        """Means over the seeds of each unit."""
-        return [float(np.mean([values[seed] for seed in unit])) for unit in self.units]
+        return {c.name: by_unit(self.units, c.values(metric)) for c in self.contenders}
 
     def take(self) -> dict[str, Any] | None:
         """What to take, and how the others stand; None where nothing can be said yet."""
@@ -128,6 +131,11 @@ class Standing:
         name = self.contenders[0].name
         alone = {"optimizer": name, "trials": numbers[name], "within": 0.0, "as_good": []}
         return alone | {"behind": others, "undecided": [], "seeds_needed": {}}
+
+
+def by_unit(units: list[list[int]], values: Mapping[int, float]) -> list[float]:
+    """Means over the seeds of each unit."""
+    return [float(np.mean([values[seed] for seed in unit])) for unit in units]
 
 
 def standing(book: Book, margin: float) -> Standing:
@@ -196,6 +204,8 @@ def _contenders(book: Book) -> list[Contender]:
         name = winner.optimizer if alone else f"{winner.optimizer}-{winner.number}"
         contender = found.setdefault(name, Contender(name, []))
         contender.sources.append(winner)
+        done = [trial for trial in reruns_of(book, winner) if trial.state == "complete"]
+        contender.reruns |= {trial.config["seed"]: trial for trial in done}
         for trial in confirmations(book, winner):
             if trial.state == "complete":
                 contender.trials[trial.config["seed"]] = trial
@@ -215,6 +225,10 @@ def _at_equal_time(
     does not decide. Between two reports the loss is taken to fall in a straight line.
     """
     time = min(contender.seconds for contender in standing.contenders)
+    rerun = [set(contender.reruns) for contender in standing.contenders if contender.reruns]
+    units = [unit for unit in standing.units if all(seeds.issuperset(unit) for seeds in rerun)]
+    if len(units) < 2:  # not enough of them yet
+        rerun, units = [], standing.units
     stood, cut = dict[str, list[float]](), list[str]()
     for contender in standing.contenders:
         steps = time / contender.seconds_per_step
@@ -222,27 +236,12 @@ def _at_equal_time(
             seed: float(np.interp(steps, *contender.curve(seed, metric)))
             for seed in standing.seeds
         }
-        stood[contender.name] = standing.by_unit(then)
-        early = steps < 0.99 * int(contender.source.config["steps"])
-        if early and any(t.config["lr_schedule"] not in STEADY for t in contender.sources):
+        if rerun and contender.reruns:
+            then |= {seed: trial.reports[-1][metric] for seed, trial in contender.reruns.items()}
+        elif steps < 0.99 * int(contender.source.config["steps"]) and contender.decays:
             cut.append(contender.name)
+        stood[contender.name] = by_unit(units, then)
     return EqualTime(time, compare(stood, margin, mode, overlap=overlap), cut)
-
-
-def spent(trial: Trial) -> list[float]:
-    """Seconds of training at each report, validation and checkpoints left out."""
-    clock, total, before = [], 0.0, 0
-    for report in trial.reports:
-        if report["steps_per_second"]:
-            total += (report["step"] - before) / report["steps_per_second"]
-        before = report["step"]
-        clock.append(total)
-    return clock
-
-
-def seconds(trial: Trial) -> float:
-    """Of training, up to the last report."""
-    return spent(trial)[-1] if trial.reports else 0.0
 
 
 def confirmed(contender: Contender, metric: str) -> dict[str, Any]:

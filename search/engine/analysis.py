@@ -107,6 +107,22 @@ def _bytes(trials: list[Trial], per_parameter: bool = False) -> float | None:
     return max(values, default=None)
 
 
+def spent(trial: Trial) -> list[float]:
+    """Seconds of training at each report, validation and checkpoints left out."""
+    clock, total, before = [], 0.0, 0
+    for report in trial.reports:
+        if report["steps_per_second"]:
+            total += (report["step"] - before) / report["steps_per_second"]
+        before = report["step"]
+        clock.append(total)
+    return clock
+
+
+def seconds(trial: Trial) -> float:
+    """Of training, up to the last report."""
+    return spent(trial)[-1] if trial.reports else 0.0
+
+
 def pareto(book: Book) -> dict[str, Any] | None:
     """The front of several objectives and what lies behind it; None with one objective."""
     aims = objectives(book)

@@ -7,15 +7,17 @@ outside the budget, nothing stops them early, and the sampler never hears of the
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 from statistics import fmean
 from typing import Any
 
-from search.engine.analysis import objective, ranked
+from search.engine.analysis import objective, ranked, seconds
 from search.engine.pareto import better
 from search.history.book import AT_WORK, ENDED, Book, Group, Trial
 from search.spec.spec import Confirm
 
+STEADY = ("constant", "inv_sqrt")  # lr_schedules that don't know where the budget ends
 SELECTING = 1000  # the seeds that only select begin so far after those that are judged
 SELECT_SEEDS, FINALISTS = 2, 2  # of `auto`: what decides which config of an optimizer is judged
 OF_EACH_SEARCH = 2  # seeds of `auto` where there are several searches of each optimizer
@@ -31,8 +33,7 @@ def asked_for(book: Book) -> Confirm | None:
 def selects(wanted: Confirm, replicates: int) -> bool:
     """Whether the best two of each optimizer compete first, on seeds that count in no verdict.
 
-    The best of a search is the luckiest: which of two it was is seen on other seeds. Where each
-    optimizer has several searches, they show that luck by themselves.
+    The best of a search is the luckiest. Several searches show that luck by themselves.
     """
     once = wanted.per == "optimizer" and wanted.top == 1 and replicates == 1
     return once and wanted.seeds == "auto"
@@ -91,8 +92,11 @@ def _chosen(book: Book, wanted: Confirm, group: Sequence[Trial]) -> Sequence[Tri
 
 def _of(book: Book, winner: Trial, seed: int) -> Trial | None:
     """The confirm trial of a winner and a seed, the last one if it was tried again."""
-    mine = [t for t in book.stage("confirm") if t.source == winner.number]
-    return next((t for t in reversed(mine) if t.config["seed"] == seed), None)
+    wanted = winner.number, seed, winner.config["steps"]
+    tried = reversed(book.stage("confirm"))
+    return next(
+        (t for t in tried if (t.source, t.config["seed"], t.config["steps"]) == wanted), None
+    )
 
 
 def selecting(book: Book) -> list[int]:
@@ -148,12 +152,19 @@ def owed(book: Book, wanted: Confirm) -> list[Pair]:
     Seed by seed, so that a confirmation cut short still has whole seeds to compare on.
     """
     asked = {
-        (trial.source, trial.config["seed"])
+        (trial.source, trial.config["seed"], trial.config["steps"])
         for trial in book.stage("confirm")
         if not trial.taken or trial.ended_in == book.sessions
     }
+
+    def missing(pairs: list[Pair]) -> list[Pair]:
+        return [(t, seed) for t, seed in pairs if (t.number, seed, t.config["steps"]) not in asked]
+
     pairs = [*_selections(book, wanted), *_judgements(book, wanted)]
-    return [(trial, seed) for trial, seed in pairs if (trial.number, seed) not in asked]
+    if found := missing(pairs):
+        return found
+    through = wanted.equal_time and _through(book, pairs, wanted)
+    return missing(_reruns(book, wanted)) if through else []
 
 
 def _selections(book: Book, wanted: Confirm) -> list[Pair]:
@@ -186,6 +197,37 @@ def _judgements(book: Book, wanted: Confirm) -> list[Pair]:
         if not going:
             break
     return pairs
+
+
+def _reruns(book: Book, wanted: Confirm) -> list[Pair]:
+    """Winners whose learning rate had not decayed when the fastest was through: again, for as
+    many steps as they take in its time, on the seeds of the first look.
+    """
+    order = seeds_of(book, wanted)[: min(looks_for(book, wanted))]
+    stable = [trial for trial in winners(book, wanted) if not diverged(book, trial)]
+    pace = dict[int, float]()  # seconds of a step
+    for trial in stable:
+        done = [one for seed in order if (one := _of(book, trial, seed)) and one.samples]
+        if times := [seconds(one) / one.reports[-1]["step"] for one in done]:
+            pace[trial.number] = fmean(times)
+    if len(pace) < 2:
+        return []
+    time = min(pace[t.number] * t.config["steps"] for t in stable if t.number in pace)
+    pairs = list[Pair]()
+    for trial in stable:
+        known = reruns_of(book, trial)  # what was begun with stays, whatever is measured later
+        steps = known[0].config["steps"] if known else int(time / pace[trial.number])
+        decays = trial.config["lr_schedule"] not in STEADY
+        if known or (decays and 0 < steps < 0.99 * trial.config["steps"]):
+            short = replace(trial, config=trial.config | {"steps": steps})
+            pairs += [(short, seed) for seed in order]
+    return pairs
+
+
+def reruns_of(book: Book, winner: Trial) -> list[Trial]:
+    """The confirm trials of a winner for fewer steps than its own."""
+    mine = [t for t in book.stage("confirm") if t.source == winner.number]
+    return [trial for trial in mine if trial.config["steps"] != winner.config["steps"]]
 
 
 def _most(wanted: Confirm) -> int:
@@ -228,10 +270,10 @@ def _undecided(book: Book, wanted: Confirm, look: int) -> list[Trial]:
 
 
 def confirmations(book: Book, winner: Trial) -> list[Trial]:
-    """The confirm trials of a winner, but for those that only selected."""
-    selected = selecting(book)
+    """The confirm trials of a winner that count: neither selecting nor for fewer steps."""
+    selected, steps = selecting(book), winner.config["steps"]
     mine = [t for t in book.stage("confirm") if t.source == winner.number]
-    return [trial for trial in mine if trial.config["seed"] not in selected]
+    return [t for t in mine if t.config["seed"] not in selected and t.config["steps"] == steps]
 
 
 def diverged(book: Book, winner: Trial) -> bool:

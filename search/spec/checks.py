@@ -38,6 +38,7 @@ def check(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
     yield from _check_allocation(spec)
     yield from _check_replicates(spec)
     yield from _check_splits(spec)
+    yield from _check_equal_time(spec)
     yield from _check_notify(spec)
     if spec.resources.gpu > 1 and spec.resources.gpu % 1:
         yield (
@@ -161,6 +162,11 @@ def _check_allocation(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
             ("budget", "trials"),
             f"{trials} can't be divided equally among {optimizers} optimizers",
         )
+
+
+def _check_equal_time(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:
+    if spec.confirm and spec.confirm.equal_time and spec.replicates > 1:
+        yield ("confirm", "equal_time"), "goes with one replicate only"
 
 
 def _check_splits(spec: SearchSpec) -> Iterator[tuple[KeyPath, str]]:

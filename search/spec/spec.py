@@ -91,6 +91,7 @@ class Confirm(Frozen):
     per: Literal["optimizer", "search"] = "optimizer"
     top: int = Field(1, ge=1)
     splits: Literal["one", "each"] = "one"  # each: every seed cuts the data in its own way
+    equal_time: bool = False  # train cut schedules again, for as long as the fastest took
     seeds: Seeds = "auto"  # auto: 3, 5, 8, 12, as long as something can be decided by more
 
 

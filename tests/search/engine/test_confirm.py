@@ -18,7 +18,7 @@ from support.engines import advance, start
 from support.specs import SMALL, make_config, make_spec
 
 from search.answer.standing import standing
-from search.engine.confirm import owed, planned, winners
+from search.engine.confirm import owed, planned, reruns_of, winners
 from search.engine.engine import Engine
 from search.history.book import ENDED, Trial
 from search.history.log import History, events, read_book
@@ -203,6 +203,9 @@ def test_confirming_again_with_more_seeds_adds_only_those(begin: Begin, tmp_path
 LEVELS = {"adam": 0.200, "sgd": 0.206}  # what each is worth on the test part
 
 
+SPEED = {"adam": 0.5, "sgd": 1.0}  # steps a second
+
+
 def auto(engine: Engine, noise: float = 0.0, sgd: float = 0.206, most: int = 1000) -> list[Trial]:
     """Play a search to its end; losses of fresh seeds depend on optimizer, config and seed."""
     levels, played = LEVELS | {"sgd": sgd}, list[Trial]()
@@ -213,7 +216,8 @@ def auto(engine: Engine, noise: float = 0.0, sgd: float = 0.206, most: int = 100
         loss = levels[trial.optimizer] + luck
         own = trial.number if trial.source is None else trial.source
         metrics = {"step": steps, "samples": steps * batch, "val_loss": loss + own / 1e4}
-        metrics |= {"test_loss": loss, "diverged_at": None, "steps_per_second": 1.0}
+        metrics |= {"test_loss": loss, "diverged_at": None}
+        metrics["steps_per_second"] = SPEED[trial.optimizer]
         assert not engine.report(trial.number, metrics)
         played.append(trial)
     return played
@@ -294,6 +298,40 @@ def test_a_confirmation_by_auto_goes_on_where_its_driver_died(
         for engine in (unbroken, second)
     ]
     assert trials[0] == trials[1]
+
+
+def equal_time(**keys: Any) -> SearchSpec:
+    space = TWO | {"lr_schedule": "linear"} | keys
+    return spec_with({"seeds": "auto", "equal_time": True}, space=space)
+
+
+def test_equal_time_trains_the_slow_one_again_for_as_long_as_the_fast_one_took(
+    begin: Begin, tmp_path: Path
+) -> None:
+    engine = begin(equal_time(), tmp_path / "history.jsonl")
+    auto(engine, sgd=0.4)
+    (adam,) = (t for t in winners(engine.book, Confirm()) if t.optimizer == "adam")
+    again = reruns_of(engine.book, adam)
+    assert [t.config["seed"] for t in again] == SEEDS  # of the first look
+    assert {t.config["steps"] for t in again} == {adam.config["steps"] // 2}
+    assert {t.source for t in again} == {adam.number} and again[-1] is engine.book.confirming[-1]
+    stood = standing(engine.book, 0.01)
+    assert stood.judged is not None and stood.judged.seeds == 3
+    assert stood.equal_time is not None and stood.equal_time.cut == []
+    for trial in again:
+        trial.reports[-1]["test_loss"] = 0.7
+    timed = standing(engine.book, 0.01).equal_time
+    assert timed is not None and (timed.verdicts[0].a, timed.verdicts[0].b) == ("sgd", "adam")
+    assert timed.verdicts[0].difference == pytest.approx(0.4 - 0.7)
+    assert standing(engine.book, 0.01).verdicts == stood.verdicts  # they count in no other
+
+
+def test_at_equal_time_a_steady_schedule_is_read_off_its_curve(
+    begin: Begin, tmp_path: Path
+) -> None:
+    engine = begin(equal_time(lr_schedule="constant"), tmp_path / "history.jsonl")
+    auto(engine, sgd=0.4)
+    assert {t.config["steps"] for t in engine.book.stage("confirm")} == {SMALL["steps"]}
 
 
 def test_splits_each_gives_every_judged_seed_a_split_that_contenders_share(

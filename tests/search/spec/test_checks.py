@@ -54,6 +54,13 @@ LISTED_LR = {"optimizer": {"adam": {"lr": [1e-3, 1e-2]}}}
             },
             "confirm: with replicates the winner of each search is confirmed",
         ),
+        (
+            {
+                "replicates": 2, "allocation": "equal", "budget": {"trials": 16},
+                "space": TWO, "confirm": {"equal_time": True},
+            },
+            "confirm.equal_time: goes with one replicate only",
+        ),
         ({"notify": "say 'done"}, "notify: can't be read as a command: no closing quotation"),
         ({"notify": " "}, "notify: names no command"),
     ],
