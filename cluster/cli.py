@@ -7,6 +7,7 @@ import sys
 
 import click
 
+import cluster.apart  # noqa: F401  # before the others, which it looks after
 from cluster.commands import results, searching, serving
 from cluster.commands.shared import INTERRUPTED
 from search.errors import BadInput, DiffsweepError

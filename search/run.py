@@ -33,7 +33,7 @@ from search.spec.checks import notes
 from search.spec.spec import Confirm, SearchSpec
 from search.takeaway.publish import publish
 from search.tracking.recorder import UNWATCHED, Recorder, deliver_rest
-from search.tracking.server import check_reachable, tracking_uri
+from search.tracking.server import check_experiment, check_reachable, tracking_uri
 from search.watch.logs import tell
 from search.watch.progress import Progress
 from search.watch.shown import how_to_add
@@ -62,6 +62,7 @@ def run(
     home.prepare()
     spec = spec.model_copy(update={"storage": spec.storage or home.storage})
     check_reachable(tracking_uri(spec, home))
+    check_experiment(tracking_uri(spec, home), spec.experiment, home)
     if spec.storage is not None:
         check_storage(spec.storage)
     sources = [home.find(name) for name in earlier]

@@ -30,12 +30,14 @@ from cluster.local.services import (
 )
 from search.errors import BadInput
 from search.execution.dashboard import Dashboard
-from search.execution.local import LOOPBACK, ON_LOOPBACK
+from search.execution.local import LOOPBACK, ON_LOOPBACK, short_folder
 from search.history.home import Home
 from search.tracking.embedded import make_store
 from search.tracking.server import check_reachable
+from trainable.base.cpus import count_cpus
 
 RAY_PORT, MLFLOW_PORT = 8265, 5000  # where people expect them, if free
+OF_WORKERS = range(10002, 20000)  # ports that a Ray head gives to its workers
 
 
 def up(
@@ -58,13 +60,14 @@ def up(
     folder.mkdir(mode=0o700, exist_ok=True)
     token = folder / "token"
     write_private(token, secrets.token_hex(32))
+    refuse_ports({"--ray-port": ray_port, "--mlflow-port": mlflow_port})
     ray = port_for("--ray-port", ray_port, RAY_PORT)
     mlflow = port_for("--mlflow-port", mlflow_port, MLFLOW_PORT)
     local = {
         "ray": f"http://{LOOPBACK}:{ray}",
         "mlflow": f"http://{LOOPBACK}:{mlflow}",
         "token": str(token),
-        "temporary": tempfile.mkdtemp(prefix="dsw-"),  # short: sockets have a limited path
+        "temporary": tempfile.mkdtemp(prefix="dsw-", dir=short_folder()),
         "services": {},
     }
     try:
@@ -86,6 +89,23 @@ def down(home: Home) -> list[str]:
     ended = clear_away(local)
     (home.path / LOCAL).unlink(missing_ok=True)
     return ended
+
+
+def refuse_ports(asked: dict[str, int | None]) -> None:
+    """Raises BadInput for ports that can't be had, by what was asked for."""
+    for flag, port in asked.items():
+        if port is None:
+            continue
+        if not 0 < port < 2**16:
+            raise BadInput(f"{flag} {port}: want a port from 1 to {2**16 - 1}")
+        if port in OF_WORKERS:
+            raise BadInput(
+                f"{flag} {port}: Ray gives {OF_WORKERS[0]} to {OF_WORKERS[-1]} to its workers; "
+                "want another port"
+            )
+    ray, mlflow = asked.values()
+    if ray is not None and ray == mlflow:
+        raise BadInput(f"--mlflow-port {mlflow}: is --ray-port, too")
 
 
 def refuse_hosts(local: dict[str, Any]) -> None:
@@ -138,6 +158,7 @@ def ray_command(local: dict[str, Any], port: int) -> list[str]:
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *(f"--node-ip-address={LOOPBACK}", f"--dashboard-host={LOOPBACK}", *chosen),
         *(f"--temp-dir={local['temporary']}", "--disable-usage-stats"),
+        f"--num-cpus={count_cpus()}",
     ]
 
 

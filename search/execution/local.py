@@ -13,6 +13,7 @@ from pathlib import Path
 from search.errors import BadInput, SearchFailed
 from search.history.lock import DriverLock
 from search.spec.spec import Resources, SearchSpec
+from trainable.base.cpus import count_cpus
 
 # Ray reads these when it is first imported, so this module comes before any import of it.
 # No usage statistics, no progress tables and notes of its own, GPUs hidden from trials that ask
@@ -36,6 +37,9 @@ ON_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 TOKEN = secrets.token_hex(32)  # of this process and its children; Ray reads it once
 
 PREFIX, OWNED = "dsw-", "driver.lock"  # Ray's folders (short: sockets in them), and their locks
+# a socket's path has 107 letters on Linux, of which Ray's session takes 62 and its folder 13
+LONGEST_TMPDIR = 32
+SHORT_FOLDERS = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # noqa: S108
 MIN_STORE = 100 << 20  # bytes of shared memory for what Ray keeps of its own
 
 
@@ -46,7 +50,7 @@ def concurrency(spec: SearchSpec) -> int:
         BadInput: not even one fits, or there is no device of the kind that is asked for.
     """
     need, device = spec.resources, spec.trial.device
-    cpus, gpus = os.cpu_count() or 1, count_gpus() if need.gpu else 0  # torch takes seconds
+    cpus, gpus = count_cpus(), count_gpus() if need.gpu else 0  # torch takes seconds
     if device == "cuda" and not need.gpu:
         raise BadInput(
             "trial.device: cuda needs resources.gpu above 0, or trials see no GPU; 1 is usual"
@@ -123,7 +127,7 @@ class OwnRay:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN} | ON_LOOPBACK
         os.environ.pop("RAY_ADDRESS", None)
         remove_orphans()
-        draft = Path(tempfile.mkdtemp(prefix="ds-"))
+        draft = Path(tempfile.mkdtemp(prefix="ds-", dir=short_folder()))
         self.lock = DriverLock(draft / OWNED)
         self.lock.__enter__()
         # renamed once it is locked, so that nobody takes it for an orphan in between
@@ -153,11 +157,24 @@ def start(shared_bytes: int, folder: Path) -> None:
         SearchFailed: it does not come up, as on a machine that is busy with other things.
     """
     import ray
+    from ray.job_config import JobConfig
+
+    class Apart(JobConfig):
+        """Keeps the folder that we are in off the path of the workers.
+
+        Ray would put it first, where a file of the user's, such as profile.py, would take the
+        place of a module of Python's or ours. Modules of the user's are in `code:`.
+        """
+
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         ray.init(
             address="local",
+            num_cpus=count_cpus(),  # by which we count, too
+            job_config=Apart(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -178,9 +195,25 @@ def stop(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def short_folder() -> Path:
+    """The folder for temporary files, or another one where its path is too long for sockets.
+
+    Raises:
+        BadInput: none of them will do.
+    """
+    given = Path(tempfile.gettempdir())
+    for folder in (given, *SHORT_FOLDERS):
+        if len(str(folder)) <= LONGEST_TMPDIR and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise BadInput(
+        f"TMPDIR: {given} is too long for the sockets of Ray, by "
+        f"{len(str(given)) - LONGEST_TMPDIR} letters; set TMPDIR to a shorter folder"
+    )
+
+
 def remove_orphans() -> None:
     """Remove Ray's temporary folders of drivers that were killed: the system unlocked them."""
-    for folder in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
+    for folder in short_folder().glob(PREFIX + "*"):
         lock = folder / OWNED
         try:
             mine = folder.lstat().st_uid == os.getuid() and lock.is_file()

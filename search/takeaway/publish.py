@@ -17,6 +17,7 @@ from search.history.home import Home
 from search.spec.spec import SearchSpec
 from search.takeaway.files import write_export
 from search.tracking.server import check_reachable, client_of, tracking_uri
+from trainable.base.shelf import use_code
 from trainable.data.loading import load_data
 from trainable.data.parts import Data, FiledPart
 
@@ -103,7 +104,9 @@ def log_dataset(client: MlflowClient, parent: Run, spec: SearchSpec, data: Data 
     if parent.inputs and parent.inputs.dataset_inputs:
         return
     config = spec.trial.dataset
-    data = data or load_data(config)
+    if data is None:
+        use_code(spec.code)
+        data = load_data(config)
     source = CodeDatasetSource({key: str(value) for key, value in config.model_dump().items()})
     inputs = []
     for context, part in zip(("training", "validation", "test"), data.parts, strict=True):

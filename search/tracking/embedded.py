@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import re
 import secrets
 import sqlite3
 from contextlib import closing
@@ -16,12 +17,19 @@ from pathlib import Path
 from search.history.home import Home
 from trainable.base.durable import DRAFT, settle
 
+ADDRESSES = (  # columns that hold places of artifacts
+    *(("experiments", "artifact_location"), ("runs", "artifact_uri")),
+    *(("logged_models", "artifact_location"), ("model_versions", "source")),
+    ("model_versions", "storage_location"),
+)
+
 
 def make_store(home: Home) -> None:
-    """Make the store of a home, if it has none."""
+    """Make the store of a home, if it has none; one that was moved is told where it is now."""
     with (home.path / ".mlflow.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # of several drivers at once
         if has_tables(home.store):
+            follow(home)
             return
         for left in home.path.glob(f".{home.store.name}{DRAFT}*"):
             left.unlink()
@@ -29,6 +37,25 @@ def make_store(home: Home) -> None:
         make_tables(draft, home.artifacts)
         draft.replace(home.store)
         settle(home.path)
+
+
+def follow(home: Home) -> None:
+    """Have the artifacts of a home that was moved, or copied, lie where the home is now.
+
+    MLflow keeps the whole address of each experiment's and run's.
+    """
+    here = home.artifacts.as_uri()
+    with closing(sqlite3.connect(home.store, timeout=30)) as database, database:
+        known = database.execute("SELECT artifact_location FROM experiments")
+        places = {str(place).rpartition("/")[0] for (place,) in known}
+        places = {place for place in places if re.fullmatch(r"file:.*/artifacts", place)}
+        for old in places - {here}:
+            for table, column in ADDRESSES:
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (here, len(old) + 1, len(old) + 1, f"{old}/"),
+                )
 
 
 def has_tables(store: Path) -> bool:

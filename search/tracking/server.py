@@ -79,3 +79,60 @@ def check_reachable(uri: str) -> None:
     except Exception as error:  # each kind of store fails in ways of its own
         reason = str(getattr(error, "reason", error)).splitlines()[0]
         raise BadInput(f"tracking.uri: {shown} does not answer: {reason}") from error
+
+
+def check_experiment(uri: str, name: str, home: Home) -> None:
+    """Look whether MLflow will take the runs of this experiment, by one that is deleted again.
+
+    In the embedded store, which is ours, only whether the experiment was deleted; and of one that
+    is new, only whether MLflow answers for experiments.
+
+    Raises:
+        BadInput: it was, or MLflow does not take it; the message says what to do.
+    """
+    if uri == home.store_uri:
+        gone = deleted_in(home.store, name)
+    else:
+        client = client_of(uri, retries=0, timeout=10)
+        try:
+            found = client.get_experiment_by_name(name)
+            gone = found.experiment_id if found and found.lifecycle_stage == "deleted" else None
+            if found is not None and gone is None:
+                try_run(client, found.experiment_id)
+        except Exception as error:  # permissions, a version, a schema: whatever it refuses
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BadInput(
+                f"tracking: MLflow at {masked(uri)} does not take a run of '{name}': {reason}"
+            ) from error
+    if gone is not None:
+        command = f"mlflow experiments restore --experiment-id {gone}"
+        raise BadInput(
+            f"tracking.experiment: '{name}' was deleted in MLflow; restore it with "
+            f"`MLFLOW_TRACKING_URI={masked(uri)} {command}`, or set another tracking.experiment"
+        )
+
+
+def try_run(client: MlflowClient, experiment: str) -> None:
+    """Write a run, read it back, and delete it."""
+    run = client.create_run(experiment, run_name="can this be written?")
+    try:
+        client.log_metric(run.info.run_id, "val_loss", 0.5, step=1)
+        if client.get_run(run.info.run_id).data.metrics.get("val_loss") != 0.5:
+            raise ValueError("it gave back another run than was written")
+    finally:
+        client.delete_run(run.info.run_id)
+
+
+def deleted_in(store: Path, name: str) -> str | None:
+    """The number of an experiment that was deleted from the embedded store; None if it wasn't."""
+    if not store.exists():
+        return None
+    with closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True, timeout=5)) as database:
+        try:
+            row = database.execute(
+                "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = ?",
+                (name, "deleted"),
+            ).fetchone()
+        except sqlite3.OperationalError:  # it has no tables yet
+            return None
+    return None if row is None else str(row[0])

@@ -29,7 +29,7 @@ ROOMS = {
         ),
         *("forecast", "watch", "run", "__main__"),
     ),
-    "cluster": ("local", "remote", "hosts", "commands", "cli"),
+    "cluster": ("apart", "local", "remote", "hosts", "commands", "cli"),
 }
 ORDER = [f"{package}.{room}" for package in PACKAGES for room in ROOMS[package]]
 

@@ -93,9 +93,37 @@ def test_something_that_is_no_http_server_is_told() -> None:
         thread.join()
 
 
-@pytest.mark.parametrize("given", ["ray://host:10001", "host:6379", "auto", "ftp://host"])
-def test_other_addresses_of_ray_are_refused_with_the_right_one(given: str) -> None:
+@pytest.mark.parametrize("given", ["host", "ftp://host", "host:port", "http://", "host:6379/x"])
+def test_what_is_no_address_of_ray_is_refused_with_the_right_one(given: str) -> None:
     assert "want http://" in fault(dashboard_url, given, "--cluster")
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["ray://host:10001", "ray://host", "host:6379", "host:8265", "http://host:8265/"],
+)
+def test_the_addresses_that_ray_is_used_to_are_understood(given: str) -> None:
+    assert dashboard_url(given, "RAY_ADDRESS") == "http://host:8265"
+    assert dashboard_url("http://host:9000", "RAY_ADDRESS") == "http://host:9000"
+    assert dashboard_url("[::1]:6379", "RAY_ADDRESS") == "http://[::1]:8265"
+
+
+def test_auto_is_the_cluster_of_this_machine_and_local_is_none(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    found = find_cluster(None, Home())
+    assert found is not None and found.url == "http://127.0.0.1:8265"
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert find_cluster(None, Home()) is None
+    home.mkdir()
+    (tmp_path / "token").write_text("of the local one\n")
+    local = {"ray": "http://127.0.0.1:9999", "token": str(tmp_path / "token")}
+    (home / "cluster.json").write_text(json.dumps(local))
+    for given in ("auto", "local"):
+        monkeypatch.setenv("RAY_ADDRESS", given)
+        found = find_cluster(None, Home())
+        assert found is not None and (found.url, found.token) == (local["ray"], "of the local one")
 
 
 def test_an_address_holds_no_secret() -> None:

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from trainable.base.cpus import count_cpus
 from trainable.data.loaders.files import LeftOut, walk
 from trainable.data.returned import Loaded
 from trainable.data.sharded import Shard, Sharded
@@ -86,7 +87,7 @@ def load_folder(path: str, size: int, mode: str, labels: str, cache: str | None)
 
 def decode_all(files: list[File], size: int, mode: str) -> np.ndarray:
     """Images in the order of their files, uint8 [N, size, size, C]."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
+    with ThreadPoolExecutor(count_cpus()) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, of files that it reads in spite of a flaw
         # Pillow decodes without Python's lock
         return np.stack(
