@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 SYNE := tests/bench/.venv-syne
 
-.PHONY: help install run test slow chaos lab known-results check fix pictures ui clean
+.PHONY: help install run test slow fuzz chaos lab known-results check fix pictures ui clean
 .PHONY: bench bench-answer bench-search bench-trial bench-slots bench-scale bench-storage
 .PHONY: bench-many bench-cluster
 
@@ -29,6 +29,9 @@ test: $(INSTALLED)  ## all tests but the slow ones
 
 slow: $(INSTALLED)  ## whole searches that fail, wait, or change hosts (minutes each)
 	@$(BIN)/python -m pytest -q -m slow
+
+fuzz: $(INSTALLED)  ## wild specs, --set, and files with bytes changed and cut (ten minutes)
+	@FUZZ_SECONDS=35 $(BIN)/python -m pytest -q -s --timeout=0 tests/test_fuzz.py
 
 FROM := 0
 COUNT := 3

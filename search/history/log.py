@@ -193,6 +193,12 @@ def read_into(book: Book, path: Path) -> None:
     try:
         for event in events(path):
             book.apply(event)
+    except (LookupError, TypeError, AttributeError) as error:  # JSON, but none of our events
+        what = event.get("event", "without a name") if isinstance(event, dict) else event
+        raise Unreadable(
+            f"{path}: an event {what!r} lacks what belongs to it ({error!r}); the file was "
+            "changed or damaged, and what follows can't be trusted"
+        ) from error
     finally:
         if collects:
             gc.enable()

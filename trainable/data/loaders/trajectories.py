@@ -52,7 +52,7 @@ def read_npz(path: str, key: str | None) -> np.ndarray:
         ValueError: the file or the array won't do; pickled arrays are refused.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = list(arrays)
             if key is None and len(names) != 1:
                 raise ValueError(f"has several arrays, name one with key: ({', '.join(names)})")
