@@ -35,9 +35,10 @@ fuzz: $(INSTALLED)  ## wild specs, --set, and files with bytes changed and cut (
 
 FROM := 0
 COUNT := 3
+MINUTES := 15
 
 chaos: $(INSTALLED)  ## strike at random: FROM=0 COUNT=3 seeds, each a search struck 30 times (20 minutes)
-	@$(BIN)/python tests/chaos/campaign.py --from $(FROM) --count $(COUNT) --table chaos.jsonl
+	@$(BIN)/python tests/chaos/campaign.py --from $(FROM) --count $(COUNT) --minutes $(MINUTES) --table chaos.jsonl
 
 known-results: $(INSTALLED)  ## whole searches that should find what is published
 	@KNOWN_RESULTS=1 $(BIN)/python -m pytest -q -s tests/search/test_known_results.py

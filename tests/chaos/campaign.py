@@ -71,14 +71,18 @@ def main() -> None:
     parser.add_argument("--from", type=int, default=0, dest="first")
     parser.add_argument("--count", type=int, default=3)
     parser.add_argument("--strikes", type=int, default=30)
+    parser.add_argument("--minutes", type=float, help="begin no search after so many")
     parser.add_argument("--table", type=Path, help="a file of JSON lines to append to")
     parser.add_argument("--sum", type=Path, help="only say what the rows of a table add up to")
     arguments = parser.parse_args()
     if arguments.sum is not None:
         print(sum_up([json.loads(line) for line in arguments.sum.read_text().splitlines()]))
         return
-    failed = []
+    failed, began = [], time.monotonic()
     for seed in range(arguments.first, arguments.first + arguments.count):
+        if arguments.minutes is not None and time.monotonic() - began >= 60 * arguments.minutes:
+            print(f"the time is over; go on with --from {seed}", file=sys.stderr)
+            break
         row = attempt(plan(seed, arguments.strikes))
         print(json.dumps(row), flush=True)
         if arguments.table is not None:
