@@ -210,7 +210,7 @@ def check_files(folder: Folder) -> None:
 
 def check_file(path: Path) -> None:
     try:
-        match path.suffix:
+        match ".jsonl" if path.name == "mlflow.json" else path.suffix:
             case ".json":
                 json.loads(path.read_text())
             case ".jsonl":
