@@ -152,6 +152,13 @@ class EngineScheduler(Adapter, FIFOScheduler):
         decision: str = self.CONTINUE if goes_on else self.STOP
         return decision
 
+    def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
+        """The first that waits; Tune's own looks through all that ever were, several times a
+        trial."""
+        live = tune_controller.get_live_trials()
+        waiting = [trial for trial in live if trial.status == TuneTrial.PENDING]
+        return min(waiting, key=lambda trial: trial.config["number"], default=None)
+
     def on_trial_error(self, _: Any, tune_trial: TuneTrial) -> None:
         self.end_without_memory(tune_trial)
 

@@ -19,7 +19,7 @@ from trainable.actor.kept import CHECKPOINT
 from trainable.base.storage import StorageError
 
 BEST = 3  # best complete trials whose checkpoints stay, beside the front and each optimizer's
-SHARE = 0.02  # of the trials there are: so many checkpoints more than needed may lie there
+SHARE = 0.05  # of the trials there are: so many checkpoints more than needed may lie there
 
 logger = logging.getLogger("diffsweep.leftovers")
 

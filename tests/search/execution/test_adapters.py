@@ -116,3 +116,17 @@ def test_a_process_lost_while_it_starts_is_not_the_end_of_its_trial(
     trial = engine.book.trials[number]
     assert trial.state == "failed" and trial.why == "infrastructure: its process was lost 4 times"
     assert searcher.suggest("z")["number"] != number
+
+
+def test_of_the_trials_that_wait_the_first_is_run_and_those_that_ended_cost_nothing() -> None:
+    def waits(number: int, status: str = "PENDING") -> Any:
+        return SimpleNamespace(config={"number": number}, status=status)
+
+    def controller(*live: Any) -> Any:  # which would be asked in vain for all that ever were
+        return SimpleNamespace(get_live_trials=lambda: live)
+
+    scheduler = EngineScheduler(None, lambda: None)  # type: ignore[arg-type]
+    assert scheduler.choose_trial_to_run(controller()) is None
+    assert scheduler.choose_trial_to_run(controller(waits(3, "RUNNING"))) is None
+    chosen = scheduler.choose_trial_to_run(controller(waits(3, "RUNNING"), waits(7), waits(5)))
+    assert chosen is not None and chosen.config["number"] == 5

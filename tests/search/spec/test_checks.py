@@ -56,8 +56,11 @@ LISTED_LR = {"optimizer": {"adam": {"lr": [1e-3, 1e-2]}}}
         ),
         (
             {
-                "replicates": 2, "allocation": "equal", "budget": {"trials": 16},
-                "space": TWO, "confirm": {"equal_time": True},
+                "replicates": 2,
+                "allocation": "equal",
+                "budget": {"trials": 16},
+                "space": TWO,
+                "confirm": {"equal_time": True},
             },
             "confirm.equal_time: goes with one replicate only",
         ),
