@@ -33,7 +33,7 @@ from search.tracking.recorder import Recorder
 def test_folders_of_dead_drivers_are_removed_and_those_of_living_ones_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(local, "short_folder", lambda: tmp_path)
     living, dead, others = (tmp_path / f"dsw-{name}" for name in ("living", "dead", "others"))
     for folder in (living, dead, others):
         (folder / "session").mkdir(parents=True)

@@ -41,6 +41,7 @@ def test_a_store_that_is_there_is_left_alone(home: Path, monkeypatch: pytest.Mon
     found = Home()
     found.prepare()
     monkeypatch.setattr(embedded, "make_tables", lambda path, _: path.write_bytes(b""))
+    monkeypatch.setattr(embedded, "follow", lambda _: None)
     make_store(found)
     assert found.store.exists()
     monkeypatch.setattr(embedded, "has_tables", lambda _: True)

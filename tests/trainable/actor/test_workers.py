@@ -242,13 +242,13 @@ def test_what_one_has_met_counts_more_than_that_others_miss_it() -> None:
 def test_a_machine_of_eight_cpus_runs_so_many_gangs(
     resources: dict[str, Any], gpus: int, fits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("search.execution.local.count_cpus", lambda: 8)
     monkeypatch.setattr("search.execution.local.count_gpus", lambda: gpus)
     assert concurrency(make_spec(resources=resources)) == fits
 
 
 def test_a_gang_that_the_machine_can_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("search.execution.local.count_cpus", lambda: 8)
     with pytest.raises(BadInput) as refused:
         concurrency(make_spec(resources={"workers": 5, "cpu": 2}))
     assert refused.value.args == (
