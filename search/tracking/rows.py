@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from search.tracking.change import Change
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 BUSY = 20.0  # seconds that another writer may hold the store
 LARGEST = 1.7976931348623157e308  # what MLflow stores for infinity
@@ -60,17 +63,18 @@ class Rows:
         for change in changes:  # first, since a run that has ended is whole
             self._texts(ids[id(change)], change.texts)
         with self.engine.begin() as connection:
-            self._connection = connection
-            self._add("runs", [self._run(ids[id(change)], change) for change in made])
+            self._add(connection, "runs", [self._run(ids[id(change)], change) for change in made])
             for change in changes:
                 if change.run is not None and change.status is not None:
-                    self._update(change)
+                    self._update(connection, change)
             named = [(ids[id(change)], change) for change in changes]
-            self._tags(named)
-            self._add("params", [row for run, one in named for row in pairs(run, one.params)])
+            self._tags(connection, named)
+            self._add(
+                connection, "params", [row for run, one in named for row in pairs(run, one.params)]
+            )
             metrics = [row for run, one in named for row in values(run, one)]
-            self._add("metrics", metrics)
-            self._latest(metrics)
+            self._add(connection, "metrics", metrics)
+            self._latest(connection, metrics)
         for change in made:
             change.run = ids[id(change)]
 
@@ -94,14 +98,14 @@ class Rows:
             "experiment_id": int(self.experiment),
         }
 
-    def _update(self, change: Change) -> None:
+    def _update(self, connection: Connection, change: Change) -> None:
         table = self.tables["runs"]
         new: dict[str, str | int | None] = {"status": change.status}
         if change.ended is not None:
             new["end_time"] = change.ended
-        self._connection.execute(table.update().where(table.c.run_uuid == change.run).values(new))
+        connection.execute(table.update().where(table.c.run_uuid == change.run).values(new))
 
-    def _tags(self, named: list[tuple[str, Change]]) -> None:
+    def _tags(self, connection: Connection, named: list[tuple[str, Change]]) -> None:
         from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
         from sqlalchemy.dialects.sqlite import insert
 
@@ -114,16 +118,16 @@ class Rows:
             new = new.on_conflict_do_update(
                 ["key", "run_uuid"], set_={"value": new.excluded.value}
             )
-            self._connection.execute(new, rows)
+            connection.execute(new, rows)
 
-    def _add(self, table: str, rows: list[dict[str, Any]]) -> None:
+    def _add(self, connection: Connection, table: str, rows: list[dict[str, Any]]) -> None:
         """Add rows that are not there yet."""
         from sqlalchemy.dialects.sqlite import insert
 
         if rows:
-            self._connection.execute(insert(self.tables[table]).on_conflict_do_nothing(), rows)
+            connection.execute(insert(self.tables[table]).on_conflict_do_nothing(), rows)
 
-    def _latest(self, rows: list[dict[str, Any]]) -> None:
+    def _latest(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         """Of each curve, the point of the last step, and of those the last in time."""
         from sqlalchemy import tuple_
         from sqlalchemy.dialects.sqlite import insert
@@ -138,7 +142,7 @@ class Rows:
         set_ = {name: new.excluded[name] for name in (*by, "is_nan")}
         newer = tuple_(*(new.excluded[name] for name in by)) > tuple_(*(table.c[n] for n in by))
         new = new.on_conflict_do_update(["key", "run_uuid"], set_=set_, where=newer)
-        self._connection.execute(new, list(last.values()))
+        connection.execute(new, list(last.values()))
 
     def _texts(self, run: str, texts: dict[str, str]) -> None:
         for name, text in texts.items():
