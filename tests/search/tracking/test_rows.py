@@ -21,11 +21,13 @@ INFINITY = float("inf")
 
 
 @pytest.fixture
-def store(home: Path) -> tuple[MlflowClient, str, str, str]:
-    """A client, the URI, the experiment and the location of its artifacts."""
+def store(home: Path) -> tuple[MlflowClient, str, Rows]:
+    """A client, an experiment, and what writes to it directly."""
     Home().prepare()
     client, location = client_of(Home().store_uri), (home / "artifacts" / "it").as_uri()
-    return client, Home().store_uri, client.create_experiment("it", location), location
+    experiment, known = client.create_experiment("it", location), tables()
+    assert known is not None
+    return client, experiment, Rows(Home().store_uri, experiment, location, known)
 
 
 def changes() -> list[list[Change]]:
@@ -73,12 +75,10 @@ def named(value: Any, names: dict[str, str]) -> Any:
 
 
 def test_the_same_rows_as_the_client_and_the_same_files(
-    store: tuple[MlflowClient, str, str, str], home: Path
+    store: tuple[MlflowClient, str, Rows], home: Path
 ) -> None:
-    client, uri, experiment, location = store
-    known = tables()
-    assert known is not None
-    tell(Rows(uri, experiment, location, known))
+    client, experiment, writer = store
+    tell(writer)
     ours, files = content(home / "mlflow.db"), artifacts(client, experiment)
     for run in client.search_runs([experiment]):
         client._tracking_client.store._hard_delete_run(run.info.run_id)
@@ -105,12 +105,10 @@ def artifacts(client: MlflowClient, experiment: str) -> dict[tuple[str, str], by
 
 
 def test_one_transaction_for_many_runs_and_nothing_of_it_if_it_fails(
-    store: tuple[MlflowClient, str, str, str], home: Path
+    store: tuple[MlflowClient, str, Rows], home: Path
 ) -> None:
-    _, uri, experiment, location = store
-    known = tables()
-    assert known is not None
-    writer, commits = Rows(uri, experiment, location, known), []
+    _, _, writer = store
+    commits: list[object] = []
     event.listen(writer.engine, "commit", commits.append)
     writer.write([Change(name=str(n), points=[("loss", 1.0, n, 1)]) for n in range(50)])
     assert len(commits) == 1
